@@ -1,0 +1,67 @@
+"""What a membership state machine asks the outside to do. The daemon (or the simulator) carries these out in order.
+
+Effects are plain data: the machines never touch a socket, a clock or a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshnode.events import Event
+from proto.ids import NodeId
+from proto.messages import Message, RefusalCode
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put `message` on the control stream to `peer`. Dropped silently where no link is up (gossip repairs it).
+
+    `coalesce` names a slot: a queued message of the same slot is replaced, so that only the newest state waits behind
+    a slow reader. None keeps every message.
+    """
+
+    peer: NodeId
+    message: Message
+    coalesce: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send `message` to `peer` in one datagram, best effort, at once."""
+
+    peer: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Try to link to `peer` at `addresses`, best first; the outcome comes back as link_up or dial_failed."""
+
+    peer: NodeId
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close the link to `peer`, telling it why."""
+
+    peer: NodeId
+    code: RefusalCode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersistIncarnation:
+    """Store `incarnation` durably *before* any later effect of the same batch is carried out."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Report `event` to the log and the event stream."""
+
+    event: Event
+
+
+Effect = Send | SendDatagram | Dial | CloseLink | PersistIncarnation | Emit

@@ -1,0 +1,366 @@
+"""Every message two nodes exchange, as bounded, frozen shapes.
+
+What lives here: the shapes and the registries `CONTROL_MESSAGES` and `DATAGRAM_MESSAGES` with each type's size
+limit. What does not: bytes (`proto.codec`), meaning (`meshnode.transport.handshake`, `meshnode.membership`,
+`meshnode.readiness`).
+
+A message is a msgpack map whose `type` names it. Unknown types and unknown fields are skipped (forward compatibility);
+a wrong type or an out-of-range value is a `WireError` that names the field.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from proto.parts import MAX_CHAIN, SignedPart
+from proto.shapes import (
+    WireAddress,
+    WireBootId,
+    WireBytesFigure,
+    WireCounter,
+    WireMeshId,
+    WireMicroseconds,
+    WireNodeId,
+    WireNonce,
+    WireShortId,
+    WireSignature,
+    WireText,
+    WireWord,
+)
+
+WireChain = Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(min_length=1, max_length=MAX_CHAIN)]
+WireVersion = tuple[Annotated[int, Meta(ge=0, le=65_535)], Annotated[int, Meta(ge=0, le=65_535)]]
+WireProbeNonce = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
+class Message(Struct, frozen=True, tag_field="type", forbid_unknown_fields=False):
+    """What every message is made from; the subclass's tag is its name on the wire."""
+
+
+# --- handshake: on the control stream, in this order, before anything else is read --------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Dialler's first frame: the versions it speaks and who it says it is."""
+
+    lowest: WireVersion
+    highest: WireVersion
+    mesh: WireMeshId
+    node: WireNodeId
+    boot_id: WireBootId
+    software: WireWord
+    redeeming: bool
+    """True where the dialler has no credential yet and will send a token."""
+
+
+class Challenge(Message, frozen=True, tag="challenge"):
+    """Acceptor's answer: the version it chose and a fresh nonce for the dialler to sign."""
+
+    version: WireVersion
+    nonce: WireNonce
+    boot_id: WireBootId
+
+
+class Proof(Message, frozen=True, tag="proof"):
+    """Dialler's proof of its key over (context, mesh, both node ids, nonce, ALPN) and its credential chain; a redeeming
+    dialler sends no chain but the invite token's text."""
+
+    signature: WireSignature
+    chain: WireChain | None
+    token: Annotated[str, Meta(max_length=2048)] | None = None
+    incarnation: WireCounter = 0
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """Acceptor lets the dialler in: its own chain, the address it sees the dialler at, the incarnation it last saw of
+    it (the dialler goes above), and the issued chain where a token was redeemed."""
+
+    chain: WireChain
+    observed_address: WireAddress
+    incarnation_floor: WireCounter
+    issued_chain: WireChain | None = None
+
+
+class RefusalCode(StrEnum):
+    """Why a link or a token was refused. The first eight are the token's own (design, section 3)."""
+
+    EXPIRED = "expired"
+    USED_UP = "used_up"
+    REVOKED = "revoked"
+    WRONG_MESH = "wrong_mesh"
+    MALFORMED = "malformed"
+    INVITER_UNREACHABLE = "inviter_unreachable"
+    ROLE_NOT_ALLOWED = "role_not_allowed"
+    NAMES_SELF = "names_self"
+    NO_COMMON_VERSION = "no_common_version"
+    BAD_PROOF = "bad_proof"
+    BAD_CREDENTIAL = "bad_credential"
+    IDENTITY_IN_USE = "identity_in_use"
+    NOT_THE_ISSUER = "not_the_issuer"
+    TOO_MANY_FAILURES = "too_many_failures"
+    BUSY = "busy"
+    PROTOCOL_ERROR = "protocol_error"
+    DUPLICATE_LINK = "duplicate_link"
+    SLOW_READER = "slow_reader"
+    FLOODING = "flooding"
+    LEAVING = "leaving"
+    REMOVED = "removed"
+    LINK_LIMIT = "link_limit"
+
+
+class Refusal(Message, frozen=True, tag="refusal"):
+    """Last frame of a link that ends for a reason: the code, one sentence, and the two facts that differ."""
+
+    code: RefusalCode
+    text: WireText
+    found: WireText = ""
+    required: WireText = ""
+
+
+# --- membership: gossip ---------------------------------------------------------------------------------------------
+
+
+class Revocations(Message, frozen=True, tag="revocations"):
+    """Signed revocations, exchanged before any record on every link and pushed when one is made. Each entry is as
+    `proto.revocation` encodes it. `complete` ends the sender's opening list."""
+
+    entries: Annotated[tuple[Annotated[bytes, Meta(max_length=4096)], ...], Meta(max_length=64)]
+    complete: bool
+
+
+class DigestEntry(Struct, frozen=True, array_like=True):
+    """What the sender holds of one node: the newest (incarnation, version) of each part; zeros where it has none; and
+    `status`, the rank of the liveness claim it holds for `status_incarnation`."""
+
+    node: WireShortId
+    identity: tuple[WireCounter, WireCounter]
+    offer: tuple[WireCounter, WireCounter]
+    network: tuple[WireCounter, WireCounter]
+    status_incarnation: WireCounter
+    status: Annotated[int, Meta(ge=0, le=3)]
+
+
+class ViewHash(Message, frozen=True, tag="view_hash"):
+    """Opens an anti-entropy round: a hash over all the sender's digest entries. Equal hashes end the round."""
+
+    value: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    nodes: WireCounter
+
+
+class Digest(Message, frozen=True, tag="digest"):
+    """One page of the sender's digest. `answer_wanted` asks the peer for its own digest after its delta."""
+
+    entries: Annotated[tuple[DigestEntry, ...], Meta(max_length=2048)]
+    page: WireCounter
+    pages: WireCounter
+    answer_wanted: bool
+
+
+class ClaimKind(StrEnum):
+    """What one node says of another's liveness, in rising rank for the same incarnation."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+class Claim(Struct, frozen=True):
+    """`accuser` says that `subject`, at `incarnation`, is `kind`. Signed by the accuser, so that it can be relayed and
+    held against it. For `alive` the accuser is the witness that got an answer."""
+
+    kind: ClaimKind
+    subject: WireNodeId
+    incarnation: WireCounter
+    accuser: WireNodeId
+    accuser_incarnation: WireCounter
+    signature: WireSignature
+
+
+class Delta(Message, frozen=True, tag="delta"):
+    """Records and claims the receiver lacks, oldest first. `urgent` marks a push outside anti-entropy."""
+
+    parts: Annotated[tuple[SignedPart, ...], Meta(max_length=512)]
+    claims: Annotated[tuple[Claim, ...], Meta(max_length=512)]
+    urgent: bool = False
+
+
+class RowRequest(Message, frozen=True, tag="row_request"):
+    """Asks the receiver for its full RTT row (above `max_links` nodes rows are not gossiped)."""
+
+    nonce: WireProbeNonce
+
+
+# --- probes: datagrams of at most 1,100 bytes, and the reliable ping on the control stream --------------------------
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """SWIM probe. `rtt` marks a timed RTT sample apart from failure detection."""
+
+    nonce: WireProbeNonce
+    incarnation: WireCounter
+    rtt: bool = False
+    accused_at: WireCounter = 0
+    """Buddy notice (Lifeguard): the receiver's incarnation the sender holds as suspect; 0 where it holds none."""
+
+
+class Ack(Message, frozen=True, tag="ack"):
+    """Answer to a ping: echoes its nonce, tells how long the responder held it, and its coordinate."""
+
+    nonce: WireProbeNonce
+    incarnation: WireCounter
+    hold_us: WireMicroseconds
+    overloaded: bool = False
+    """True where the responder's event loop lagged, so that the sample must not count as RTT."""
+    coordinate: Annotated[tuple[Annotated[float, Meta(ge=-1e9, le=1e9)], ...], Meta(max_length=6)] | None = None
+
+
+class PingRequest(Message, frozen=True, tag="ping_request"):
+    """Asks the receiver to probe `target` on the sender's behalf (SWIM indirect probe)."""
+
+    nonce: WireProbeNonce
+    target: WireNodeId
+
+
+class IndirectAck(Message, frozen=True, tag="indirect_ack"):
+    """Answer to a ping request: `answered` False is Lifeguard's nack, which says that the relay itself is well."""
+
+    nonce: WireProbeNonce
+    target: WireNodeId
+    incarnation: WireCounter
+    answered: bool
+
+
+# --- relaying: a control frame or datagram carried through a common neighbour ---------------------------------------
+
+
+class Relay(Message, frozen=True, tag="relay"):
+    """Carries `payload`, one encoded message of `source`, towards `target` through the receiver. Signed by the source
+    over (context, mesh, source, target, sequence, payload), so that the carrier can neither forge nor repeat it."""
+
+    source: WireNodeId
+    target: WireNodeId
+    sequence: WireCounter
+    payload: Annotated[bytes, Meta(max_length=65_536)]
+    signature: WireSignature
+
+
+# --- readiness and splits: asked directly over the link, never gossiped ---------------------------------------------
+
+
+class ConfirmRequest(Message, frozen=True, tag="confirm_request"):
+    """A waiting split asks a candidate to confirm its figures for one model; this reserves nothing."""
+
+    nonce: WireProbeNonce
+    model: WireText
+
+
+class DeviceFigure(Struct, frozen=True, array_like=True):
+    """One device's figures at the moment of asking."""
+
+    id: WireWord
+    usable_bytes: WireBytesFigure
+    reserved_bytes: WireBytesFigure
+
+
+class Confirm(Message, frozen=True, tag="confirm"):
+    """The candidate's answer: what it offers now, whether it can serve a stage, and its willingness to do so."""
+
+    nonce: WireProbeNonce
+    devices: Annotated[tuple[DeviceFigure, ...], Meta(max_length=32)]
+    host_usable_bytes: WireBytesFigure
+    draining: bool
+    stage_control: bool
+    cached_bytes: WireBytesFigure | None
+    missing_bytes: WireBytesFigure | None
+    manifest: Annotated[str, Meta(max_length=128)] | None
+
+
+class Fence(Struct, frozen=True, array_like=True, order=True):
+    """Orders plans of one model: (generation, coordinator). A worker rejects anything below the highest it promised."""
+
+    generation: WireCounter
+    coordinator: WireNodeId
+
+
+class Prepare(Message, frozen=True, tag="prepare"):
+    """The coordinator asks a worker to reserve exact bytes on its devices for its stage."""
+
+    nonce: WireProbeNonce
+    model: WireText
+    fence: Fence
+    layer_start: WireCounter
+    layer_end: WireCounter
+    reserve: Annotated[tuple[tuple[WireWord, WireBytesFigure], ...], Meta(max_length=32)]
+
+
+class Prepared(Message, frozen=True, tag="prepared"):
+    """The worker's answer: reserved, or why not, with the highest fence it holds for the model."""
+
+    nonce: WireProbeNonce
+    accepted: bool
+    reason: WireText
+    highest: Fence
+
+
+class Commit(Message, frozen=True, tag="commit"):
+    """All stages are reserved: the plan of this fence stands. Also renews the lease."""
+
+    model: WireText
+    fence: Fence
+
+
+class Release(Message, frozen=True, tag="release"):
+    """Gives the reservation of this fence back (abort before commit, withdraw after it)."""
+
+    model: WireText
+    fence: Fence
+    reason: WireText
+
+
+class LeaseRenewal(Message, frozen=True, tag="lease_renewal"):
+    """Coordinator to worker, and its echo back (`held` tells whether the worker still holds the fence)."""
+
+    nonce: WireProbeNonce
+    model: WireText
+    fence: Fence
+    held: bool
+
+
+_KIB = 1024
+CONTROL_MESSAGES: dict[type[Message], int] = {
+    Hello: 1 * _KIB,
+    Challenge: 1 * _KIB,
+    Proof: 8 * _KIB,
+    Welcome: 12 * _KIB,
+    Refusal: 4 * _KIB,
+    Revocations: 256 * _KIB,
+    ViewHash: 1 * _KIB,
+    Digest: 256 * _KIB,
+    Delta: 256 * _KIB,
+    RowRequest: 1 * _KIB,
+    Ping: 1 * _KIB,
+    Ack: 1 * _KIB,
+    PingRequest: 1 * _KIB,
+    IndirectAck: 1 * _KIB,
+    Relay: 72 * _KIB,
+    ConfirmRequest: 2 * _KIB,
+    Confirm: 8 * _KIB,
+    Prepare: 8 * _KIB,
+    Prepared: 2 * _KIB,
+    Commit: 2 * _KIB,
+    Release: 2 * _KIB,
+    LeaseRenewal: 2 * _KIB,
+}
+"""Each control message's largest encoded size in bytes."""
+
+DATAGRAM_MESSAGES: frozenset[type[Message]] = frozenset({Ping, Ack, PingRequest, IndirectAck})
+"""What may come in a datagram; all else belongs on the control stream."""
+
+MAX_DATAGRAM_BYTES = 1100
+MAX_FRAME_BYTES = 256 * _KIB
+
+HANDSHAKE_MESSAGES: frozenset[type[Message]] = frozenset({Hello, Challenge, Proof, Welcome, Refusal})
+"""The only messages read on a link that is not authenticated yet."""
