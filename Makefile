@@ -1,0 +1,49 @@
+# meshnode: `make run` shows the product on this machine, `make test` runs the whole test suite.
+# Needs python3.11 or newer, make and a package registry; everything else goes into a virtual environment.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test test-long lint bench docs clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "meshnode needs python3.11 or newer on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"meshnode needs Python 3.11 or newer, found {v.major}.{v.minor}: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
+	$(PIP) install -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.installed  ## install, then run the demo: real nodes, a shortfall, then a plan
+	$(BIN)/meshnode demo
+
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.installed-dev  ## the whole test suite (some minutes)
+	$(BIN)/pytest -m 'not long'
+
+test-long: $(VENV)/.installed-dev  ## 1,000-node simulations and full oracle comparisons
+	$(BIN)/pytest -m long --timeout=1800
+
+bench: $(VENV)/.installed-dev  ## print the figures the README quotes
+	$(BIN)/python tests/bench/bench.py
+
+docs: $(VENV)/.installed-dev  ## make the reference pages from the code
+	$(BIN)/python -m docs
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
