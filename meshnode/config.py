@@ -1,0 +1,151 @@
+"""Where a node's configuration comes from: flags beat environment (`MESHNODE_*`) beat the TOML file beat the defaults.
+
+What lives here: `load_config`, its one error, and the XDG places. What does not: the keys (`meshnode.config_keys`), and
+how a single value is read (`meshnode.config_values`). Called by `meshnode run` and, for the state directory and the
+control socket, by every other verb.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from meshnode.config_keys import ENVIRONMENT_PREFIX, SETTINGS, NodeConfig, Setting
+from meshnode.config_values import WrongValue
+
+__all__ = ["ConfigError", "NodeConfig", "default_config_file", "default_state_dir", "load_config", "nearest_key"]
+
+OTHER_VARIABLES: Final = frozenset({"MESHNODE_CONFIG", "MESHNODE_JOIN"})
+"""Variables of the command line that are no configuration keys."""
+
+
+class ConfigError(ValueError):
+    """A configuration that can't be meant: `key`, what was `found` and `expected`, and the `source` that said it."""
+
+    def __init__(self, key: str, found: object, expected: str, source: str) -> None:
+        self.key = key
+        self.found = found
+        self.expected = expected
+        self.source = source
+        shown = "" if found is None else f" found {_shown(found)},"
+        super().__init__(f"{key}:{shown} expected {expected} ({source})")
+
+
+def default_state_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """`$XDG_STATE_HOME/meshnode`, or `~/.local/state/meshnode` (XDG Base Directory Specification 0.8)."""
+    variables = os.environ if environment is None else environment
+    base = variables.get("XDG_STATE_HOME", "")
+    # The specification: a relative path in the variable is invalid and must be ignored.
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    return root / "meshnode"
+
+
+def default_config_file(environment: Mapping[str, str] | None = None) -> Path:
+    """`$XDG_CONFIG_HOME/meshnode/node.toml`, or `~/.config/meshnode/node.toml`."""
+    variables = os.environ if environment is None else environment
+    base = variables.get("XDG_CONFIG_HOME", "")
+    root = Path(base) if base.startswith("/") else Path.home() / ".config"
+    return root / "meshnode" / "node.toml"
+
+
+def load_config(
+    flags: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> NodeConfig:
+    """The configuration out of its three sources and the defaults.
+
+    `flags` maps keys (not flag names) to values as the command line gave them, None where a flag was not given. `file`
+    is an explicit config file; without one `MESHNODE_CONFIG` is read, then the XDG default where it exists. Raises
+    `ConfigError` for the first thing that can't be meant.
+    """
+    variables = os.environ if environment is None else environment
+    given: dict[str, object] = {}
+    given.update(_from_file(file, variables))
+    given.update(_from_environment(variables))
+    given.update(_from_flags(flags or {}))
+    given.setdefault("state_dir", default_state_dir(variables))
+    config = NodeConfig(**given)  # type: ignore[arg-type]  # each value was parsed by its own field's parser
+    _check_together(config)
+    return config
+
+
+def _check_together(config: NodeConfig) -> None:
+    if config.max_memory is not None and config.declare_usable is not None:
+        raise ConfigError(
+            "max_memory", f"{config.max_memory} bytes",
+            "only one of max_memory and declare_usable: from a declared figure nothing is subtracted", "both are set",
+        )  # fmt: skip
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, object]:
+    given = {key: value for key, value in flags.items() if value is not None}
+    return {key: _parsed(SETTINGS[key], value, f"flag {SETTINGS[key].flag}") for key, value in given.items()}
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, object]:
+    by_variable = {setting.variable: setting for setting in SETTINGS.values()}
+    given: dict[str, object] = {}
+    for variable, value in sorted(variables.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        if (setting := by_variable.get(variable)) is not None:
+            given[setting.key] = _parsed(setting, value, f"environment {variable}")
+        elif near := difflib.get_close_matches(variable, [*by_variable, *OTHER_VARIABLES], n=1, cutoff=0.85):
+            # Only a near miss is an error: orchestrators inject variables of their own under a service's name
+            # (Kubernetes: MESHNODE_SERVICE_HOST, MESHNODE_PORT_4411_UDP_ADDR).
+            raise ConfigError(variable, value, f"a known variable; did you mean {near[0]}?", "environment")
+    return given
+
+
+def _from_file(explicit: Path | None, variables: Mapping[str, str]) -> dict[str, object]:
+    named = explicit or (Path(variables["MESHNODE_CONFIG"]) if variables.get("MESHNODE_CONFIG") else None)
+    file = (named or default_config_file(variables)).expanduser()
+    if named is None and not file.exists():
+        return {}
+    try:
+        content = file.read_text(encoding="utf-8")
+        table = tomllib.loads(content)
+    except OSError as error:
+        raise ConfigError("config file", str(file), "a readable file", error.strerror or str(error)) from error
+    except ValueError as error:
+        # UnicodeDecodeError and TOMLDecodeError; the latter says line and column.
+        raise ConfigError("config file", str(file), "valid TOML in UTF-8", str(error)) from error
+    return {key: _from_line(key, value, file, content) for key, value in table.items()}
+
+
+def _from_line(key: str, value: object, file: Path, content: str) -> object:
+    source = f"file {file}, line {_line_of(key, content)}"
+    setting = SETTINGS.get(key)
+    if setting is None:
+        raise ConfigError(key, None, f"a known key; {nearest_key(key)}", source)
+    return _parsed(setting, value, source)
+
+
+def nearest_key(key: str) -> str:
+    """Advice for an unknown key: the nearest right one, or where all of them stand."""
+    plain = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, SETTINGS, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else "docs/configuration.md lists all of them"
+
+
+def _line_of(key: str, content: str) -> int:
+    pattern = re.compile(rf"\s*(\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[.=\]]")
+    return next((number for number, line in enumerate(content.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _parsed(setting: Setting, value: object, source: str) -> object:
+    try:
+        return setting.about.parse(value)
+    except WrongValue as error:
+        raise ConfigError(setting.key, value, error.expected, source) from error
+
+
+def _shown(found: object) -> str:
+    shown = repr(found)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
