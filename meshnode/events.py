@@ -725,5 +725,15 @@ class LogFolded(Event):
     over_s: float
 
 
+@dataclass(frozen=True)
+class LibraryMessage(Event):
+    """A warning of a library that this program is built on, in the library's own words."""
+
+    name: ClassVar[str] = "log.library"
+    level: ClassVar[Level] = Level.WARNING
+    logger: str
+    text: str
+
+
 CATALOGUE: dict[str, type[Event]] = {event.name: event for event in Event.__subclasses__()}
 """Every event type by its dotted name."""
