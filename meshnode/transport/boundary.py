@@ -1,18 +1,45 @@
-"""What the transport asks of the rooms above it, as two small protocols.
+"""What the transport asks of the rooms above it, as small protocols.
 
-What lives here: `LinkObserver` (implemented by the daemon's mesh driver) and `AdmissionGate` (over
-`meshnode.admission`). What does not: any implementation. Both are called synchronously inside the event loop, so they
-must not block; durable counting of a token's uses is the one exception, bounded by the failure limit of admission.
+What lives here: `LinkObserver` (implemented by the daemon's mesh driver), `AdmissionGate` (over `meshnode.admission`)
+and `LocalIdentity` (`meshnode.identity`). What does not: any implementation. They are called synchronously inside the
+event loop, so they must not block; durable counting of a token's uses is the one exception, bounded by the failure
+limit of admission.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509 import Certificate
+
 from meshnode.events import Event
 from meshnode.membership.view import LinkFacts
 from proto.ids import BootId, NodeId
 from proto.messages import Message, Refusal
+
+
+class LocalIdentity(Protocol):
+    """Who this process is."""
+
+    @property
+    def node(self) -> NodeId:
+        """This node's id."""
+
+    @property
+    def boot_id(self) -> BootId:
+        """Drawn at this start."""
+
+    @property
+    def certificate(self) -> Certificate:
+        """A self-signed certificate of the node's key, for TLS."""
+
+    @property
+    def private_key(self) -> Ed25519PrivateKey:
+        """The node's key."""
+
+    def sign(self, data: bytes) -> bytes:
+        """An Ed25519 signature of 64 bytes."""
 
 
 class LinkObserver(Protocol):

@@ -63,7 +63,7 @@ class TransportSettings:
     send_queue_age_s: float = 10.0
     """A frame that waited this long closes the link as `slow_reader` too."""
     pending_datagrams: int = 32
-    """Datagrams waiting for congestion control; a probe that waits longer measures nothing, so newer ones are dropped."""
+    """Datagrams waiting for congestion control; newer ones are dropped: a probe that waits longer measures nothing."""
 
     frames_per_s: float = 200.0
     frames_burst: float = 1000.0

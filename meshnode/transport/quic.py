@@ -1,0 +1,195 @@
+"""aioquic's sans-IO connection as this transport uses it, and the only place that touches its private attributes.
+
+What lives here: `MeshQuicConnection` and the configurations it is made with. What does not: sockets, timers, links.
+Called by the endpoint and by links.
+
+aioquic is pinned below 1.8, because it has no public way to do what is needed here:
+
+- *Receive windows.* It doubles its windows for ever and grants them for bytes received, so a peer can make it buffer
+  without bound and nothing ever pushes back. Here credit is `consumed + window`: it slides with what the application
+  has taken, and a throttled link stops granting (RFC 9000, section 4.1).
+- *How much is unacknowledged*, so that frames wait in our own queue, where newer state still can replace them.
+- *The peer's certificate*: no event carries it and no verify callback exists. With `CERT_NONE` the handshake still
+  proves possession of the key, and certificate dates, which wrong clocks break, don't matter.
+- *When the last authenticated packet came*, which is evidence of life.
+
+`tests/integration/transport/test_quic.py` holds each of these against the installed version.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+
+from aioquic import tls
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    QuicConnection,
+)
+from aioquic.quic.packet import QuicFrameType, QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from meshnode.transport.boundary import LocalIdentity
+from meshnode.transport.settings import TransportSettings
+from proto.ids import NodeId, node_id_of
+from proto.messages import MAX_DATAGRAM_BYTES
+from proto.versions import ALPN
+
+# aioquic narrates every connection at info and warning; the event catalogue says what people need, and a hostile peer
+# must not be able to fill a disk.
+logging.getLogger("quic").setLevel(logging.CRITICAL)
+
+CONNECTION_ID_BYTES = 8
+MAX_DATAGRAM_FRAME_BYTES = SMALLEST_MAX_DATAGRAM_SIZE
+CONTROL_STREAM = 0
+"""The first bidirectional stream a client opens (RFC 9000, section 2.1)."""
+SUPPORTED_VERSIONS = [int(QuicProtocolVersion.VERSION_1)]
+
+
+def dialling_configuration(settings: TransportSettings) -> QuicConfiguration:
+    """For connections this node opens. No ticket handlers and so no resumption: a ticket works twice and brings data
+    before authentication."""
+    return _configuration(settings, is_client=True)
+
+
+def accepting_configuration(settings: TransportSettings, identity: LocalIdentity) -> QuicConfiguration:
+    """For connections opened by others; proves this node's key."""
+    configuration = _configuration(settings, is_client=False)
+    configuration.certificate = identity.certificate
+    configuration.private_key = identity.private_key
+    return configuration
+
+
+def _configuration(settings: TransportSettings, *, is_client: bool) -> QuicConfiguration:
+    return QuicConfiguration(
+        alpn_protocols=[ALPN],
+        connection_id_length=CONNECTION_ID_BYTES,
+        idle_timeout=settings.idle_timeout_s,
+        is_client=is_client,
+        max_data=settings.unauthenticated_bytes,
+        max_stream_data=settings.unauthenticated_bytes,
+        max_datagram_frame_size=MAX_DATAGRAM_FRAME_BYTES,
+        # No path-MTU discovery exists: 1,200 bytes pass everywhere QUIC does, 1,400 never connect on some paths.
+        max_datagram_size=SMALLEST_MAX_DATAGRAM_SIZE,
+        supported_versions=SUPPORTED_VERSIONS,
+        verify_mode=ssl.CERT_NONE,
+    )
+
+
+class MeshQuicConnection(QuicConnection):
+    """A `QuicConnection` with one control stream, sliding receive credit, and a few questions answered."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        original_destination_cid: bytes | None = None,
+        retry_source_cid: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_cid,
+            retry_source_connection_id=retry_source_cid,
+        )
+        self._window_bytes: int = configuration.max_data
+        self._consumed_bytes = 0
+        self._consumed_by_stream: dict[int, int] = {}
+        # The dialler opens the control stream; nobody opens anything else.
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = 0 if configuration.is_client else 1
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
+
+    # --- receive credit ---------------------------------------------------------------------------------------------
+
+    def widen_window(self, window_bytes: int) -> None:
+        """Let the peer have this much on the way from now on; it was `unauthenticated_bytes` so far."""
+        self._window_bytes = window_bytes
+
+    def consume(self, stream_id: int, count: int) -> None:
+        """The application took `count` bytes of the stream: the peer may send as many more."""
+        self._consumed_bytes += count
+        self._consumed_by_stream[stream_id] = self._consumed_by_stream.get(stream_id, 0) + count
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        self._local_max_data.value = self._slide(self._local_max_data.value, self._consumed_bytes)
+        for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
+            if limit.value == limit.sent:
+                continue
+            frame = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            frame.push_uint_var(limit.value)
+            limit.sent = limit.value
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        stream_id = stream.stream_id
+        if stream_id is None or not stream.max_stream_data_local:
+            return
+        consumed_bytes = self._consumed_by_stream.get(stream_id, 0)
+        stream.max_stream_data_local = self._slide(stream.max_stream_data_local, consumed_bytes)
+        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
+            return
+        frame = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        frame.push_uint_var(stream_id)
+        frame.push_uint_var(stream.max_stream_data_local)
+        stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    def _slide(self, granted_bytes: int, consumed_bytes: int) -> int:
+        """The new credit limit: raised in steps of half a window, so that not every packet carries an update."""
+        wanted_bytes = consumed_bytes + self._window_bytes
+        return wanted_bytes if wanted_bytes - granted_bytes >= self._window_bytes // 2 else granted_bytes
+
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    @property
+    def peer_node(self) -> NodeId | None:
+        """The node id whose key the other side proved in TLS; None where it has shown no Ed25519 certificate (the
+        dialling side never does)."""
+        certificate = self.tls._peer_certificate
+        key = None if certificate is None else certificate.public_key()
+        return node_id_of(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else None
+
+    @property
+    def takes_datagrams(self) -> bool:
+        """False where a datagram would make the peer close the connection."""
+        limit = self._remote_max_datagram_frame_size
+        return limit is not None and limit >= MAX_DATAGRAM_BYTES + 3
+
+    @property
+    def pending_datagrams(self) -> int:
+        """Datagrams that congestion control still holds back."""
+        return len(self._datagrams_pending)
+
+    @property
+    def quic_rtt_s(self) -> float | None:
+        """QUIC's own smoothed RTT: floored at 1 ms and slow to follow a path change, so a hint only."""
+        return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
+
+    def unacknowledged_bytes(self, stream_id: int) -> int:
+        """Bytes written to the stream that the peer has not acknowledged yet."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else len(stream.sender._buffer)
+
+    def heard_at_s(self) -> float | None:
+        """When the last authenticated packet with the highest number came; None before the first."""
+        space = self._spaces.get(tls.Epoch.ONE_RTT)
+        return None if space is None else space.largest_received_time
+
+    def acknowledge_with_data(self) -> None:
+        """Send a due acknowledgement along with data that is about to leave, not a millisecond later in a packet (and
+        a timer, and a system call) of its own."""
+        space = self._spaces.get(tls.Epoch.ONE_RTT)
+        if space is not None and space.ack_at is not None:
+            space.ack_at = 0.0
