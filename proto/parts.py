@@ -82,6 +82,8 @@ class IdentityPart(Struct, frozen=True):
     features: Annotated[tuple[WireWord, ...], Meta(max_length=MAX_FEATURES)]
     stage_protocol_generation: WireCounter
     software: WireWord
+    name: WireWord = ""
+    """What its owner calls the machine, for people; nothing is decided by it."""
     engine: WireWord | None = None
     """Engine and version found on this machine, such as `llama.cpp b6800`; None where there is none."""
     left: bool = False
