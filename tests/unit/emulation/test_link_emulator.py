@@ -1,0 +1,149 @@
+"""The emulator does to datagrams what its conditions say, and the same again for the same seed."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from emulation import LinkConditions, LinkEmulator, NatKind
+from emulation.conditions import Path
+
+
+class Host:
+    """A plain UDP socket standing for a node's process."""
+
+    def __init__(self, net: LinkEmulator, name: str) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.settimeout(5)
+        host, port = net.attach(name, self.sock.getsockname()).rsplit(":", 1)
+        self.public = (host, int(port))
+
+    def send(self, target: tuple[str, int], data: bytes) -> None:
+        self.sock.sendto(data, target)
+
+    def receive(self) -> tuple[bytes, tuple[str, int]]:
+        data, source = self.sock.recvfrom(65_536)
+        return data, source
+
+    def receive_nothing(self) -> bool:
+        self.sock.settimeout(0.2)
+        try:
+            self.sock.recvfrom(65_536)
+        except TimeoutError:
+            return True
+        finally:
+            self.sock.settimeout(5)
+        return False
+
+
+@pytest.fixture
+def net() -> Iterator[LinkEmulator]:
+    with LinkEmulator(seed=1) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def pair(net: LinkEmulator) -> Iterator[tuple[Host, Host]]:
+    a, b = Host(net, "a"), Host(net, "b")
+    yield a, b
+    a.sock.close()
+    b.sock.close()
+
+
+def test_receiver_sees_the_senders_public_address_and_can_answer_there(pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    a.send(b.public, b"ping")
+    data, source = b.receive()
+    assert (data, source) == (b"ping", a.public)
+    b.send(source, b"pong")
+    assert a.receive() == (b"pong", b.public)
+
+
+def test_delay_is_one_way_and_never_shorter_than_asked(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    net.shape("a", "b", LinkConditions(delay_ms=30))
+    started = time.monotonic()
+    a.send(b.public, b"slow")
+    b.receive()
+    assert time.monotonic() - started >= 0.030
+
+
+def test_partition_drops_and_heal_delivers_again(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    net.partition({"a"}, {"b"})
+    a.send(b.public, b"lost")
+    assert b.receive_nothing()
+    net.heal()
+    a.send(b.public, b"found")
+    assert b.receive()[0] == b"found"
+    assert net.counters("a", "b").dropped == 1
+
+
+def test_datagram_over_the_mtu_is_dropped_and_later_ones_flow(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    net.shape("a", "b", LinkConditions(mtu_bytes=1000))
+    a.send(b.public, bytes(1001))
+    a.send(b.public, bytes(1000))
+    assert len(b.receive()[0]) == 1000
+
+
+def test_node_behind_a_port_mapping_is_reached_only_where_it_sent_first(
+    net: LinkEmulator, pair: tuple[Host, Host]
+) -> None:
+    a, b = pair
+    net.put_behind_nat("a", NatKind.PORT_MAPPING)
+    b.send(a.public, b"unsolicited")
+    assert a.receive_nothing()
+    a.send(b.public, b"out")
+    _, mapped = b.receive()
+    assert mapped != a.public
+    b.send(mapped, b"in")
+    assert a.receive()[0] == b"in"
+
+
+def test_symmetric_nat_shows_another_port_to_each_peer(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    c = Host(net, "c")
+    net.put_behind_nat("a", NatKind.SYMMETRIC)
+    a.send(b.public, b"x")
+    a.send(c.public, b"x")
+    assert b.receive()[1] != c.receive()[1]
+    c.sock.close()
+
+
+def test_rebinding_moves_the_sender_to_a_new_port(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    net.put_behind_nat("a", NatKind.PORT_MAPPING)
+    a.send(b.public, b"1")
+    first = b.receive()[1]
+    net.rebind("a")
+    a.send(b.public, b"2")
+    assert b.receive()[1] != first
+
+
+def fates(seed: int, conditions: LinkConditions, count: int = 2000) -> list[tuple[float, ...]]:
+    path = Path(seed, "a", "b", conditions)
+    return [path.decide(1000, now_s=float(n)) for n in range(count)]
+
+
+def test_same_seed_gives_every_datagram_the_same_fate() -> None:
+    rough = LinkConditions(delay_ms=5, jitter_ms=20, loss=0.2, duplicate=0.1, reorder=0.1)
+    assert fates(7, rough) == fates(7, rough)
+    assert fates(7, rough) != fates(8, rough)
+
+
+def test_loss_and_duplication_come_in_the_share_asked_for() -> None:
+    decided = fates(3, LinkConditions(loss=0.2, duplicate=0.1))
+    lost = sum(not fate for fate in decided) / len(decided)
+    doubled = sum(len(fate) == 2 for fate in decided) / len(decided)
+    assert 0.17 < lost < 0.23
+    assert 0.05 < doubled < 0.11
+
+
+def test_bandwidth_spaces_datagrams_and_a_full_queue_drops() -> None:
+    path = Path(1, "a", "b", LinkConditions(bandwidth_bytes_per_s=1000, queue_bytes=2500))
+    arrivals = [path.decide(1000, now_s=0.0) for _ in range(5)]
+    assert arrivals == [(1.0,), (2.0,), (3.0,), (), ()]
