@@ -1,0 +1,188 @@
+"""A plan as people and engines see it: stages, hops, bytes by part, value and proof.
+
+Lives here: `SplitPlan` and its parts, all plain data. Not here: how it was found (`planner.dispatch`) or drawn
+(`planner.picture`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.constraints import Objective
+from planner.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class StageBytes:
+    """Memory of one stage by part, in bytes, against what its device may fill."""
+
+    weights: int
+    kv: int
+    state: int
+    endpoint: int
+    compute: int
+    usable: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts; at most `usable`."""
+        return self.weights + self.kv + self.state + self.endpoint + self.compute
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain JSON."""
+        return {
+            "weights": self.weights,
+            "kv": self.kv,
+            "state": self.state,
+            "endpoint": self.endpoint,
+            "compute": self.compute,
+            "total": self.total,
+            "usable": self.usable,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """Layers [layer_start, layer_end) on one device of one node. `seconds` per token is None in a capacity-only plan."""
+
+    stage: int
+    node: str
+    device: str
+    layer_start: int
+    layer_end: int
+    bytes: StageBytes
+    seconds: float | None
+
+    @property
+    def layers(self) -> int:
+        """How many layers it holds."""
+        return self.layer_end - self.layer_start
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "stage": self.stage,
+            "node": self.node,
+            "device": self.device,
+            "layer_start": self.layer_start,
+            "layer_end": self.layer_end,
+            "bytes": self.bytes.to_dict(),
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HopPlan:
+    """One passage between nodes per token; `seconds` is None if unknown. `estimated`: its RTT was not measured."""
+
+    source: str
+    target: str
+    seconds: float | None
+    rtt_ms: float | None
+    estimated: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "from": self.source,
+            "to": self.target,
+            "seconds": self.seconds,
+            "rtt_ms": self.rtt_ms,
+            "estimated": self.estimated,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorPlan:
+    """Who coordinates, whether it also holds a stage, and the host bytes it needs for embedding and host compute."""
+
+    node: str
+    is_stage: bool
+    host_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"node": self.node, "is_stage": self.is_stage, "host_bytes": self.host_bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the plan is expected to do. `tokens_per_s` counts all lanes; `assumptions` say what it rests on."""
+
+    latency_s: float
+    bottleneck_s: float
+    tokens_per_s: float
+    assumptions: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "latency_s": self.latency_s,
+            "bottleneck_s": self.bottleneck_s,
+            "tokens_per_s": self.tokens_per_s,
+            "assumptions": list(self.assumptions),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """A placement of all layers, with its proof.
+
+    `value`, `lower_bound`: seconds for latency, throughput and proportional (unit `s`), stages for fewest (unit `stages`)
+    and for every capacity-only plan; `gap` = value / lower_bound - 1, None if no bound is known. `method`: how it was
+    found. `interrupted`: a budget or `should_stop` ended the search early. `prediction` is None when capacity-only.
+    """
+
+    model: str
+    objective: Objective
+    engine: str
+    workload: Workload
+    context: int
+    stages: tuple[StagePlan, ...]
+    hops: tuple[HopPlan, ...]
+    coordinator: CoordinatorPlan
+    value: float
+    lower_bound: float | None
+    unit: str
+    method: str
+    capacity_only: bool
+    interrupted: bool = False
+    prediction: Prediction | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def gap(self) -> float | None:
+        """How far above the proven bound the value may be, as a fraction; 0.0 is proved optimal."""
+        if self.lower_bound is None or self.lower_bound <= 0:
+            return 0.0 if self.lower_bound == self.value else None
+        return max(0.0, self.value / self.lower_bound - 1.0)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Nodes that hold a stage, in order of their first, each once."""
+        return tuple(dict.fromkeys(stage.node for stage in self.stages))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, in the shape of design section 11."""
+        return {
+            "result": "plan",
+            "model": self.model,
+            "objective": self.objective.value,
+            "value": self.value,
+            "lower_bound": self.lower_bound,
+            "gap": self.gap,
+            "unit": self.unit,
+            "method": self.method,
+            "interrupted": self.interrupted,
+            "capacity_only": self.capacity_only,
+            "context": self.context,
+            "lanes": self.workload.lanes,
+            "workload": {**self.workload.to_dict(), "context": self.context},
+            "engine": self.engine,
+            "coordinator": self.coordinator.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "hops": [hop.to_dict() for hop in self.hops],
+            "prediction": None if self.prediction is None else self.prediction.to_dict(),
+            "warnings": list(self.warnings),
+        }
