@@ -101,7 +101,7 @@ class DeviceOffer(Struct, frozen=True):
     reserved_bytes: WireBytesFigure = 0
     memory_bandwidth_bytes_per_s: WireBytesFigure | None = None
     bandwidth_source: WireWord = "unknown"
-    compute_flops: Annotated[int, Meta(ge=0, le=10**19)] | None = None
+    compute_flops: Annotated[int, Meta(ge=0, le=9 * 10**18)] | None = None
     declared: bool = False
     """True where the operator declared the figure and nothing measured it."""
 

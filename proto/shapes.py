@@ -13,7 +13,8 @@ from msgspec import Meta
 
 from proto.ids import ID_LENGTH
 
-_ID_PATTERN = "^[a-z2-7]{52}$"
+_ID_PATTERN = "^[a-z2-7]{51}[aq]$"
+"""52 characters of base32 hold 260 bits, a key 256: the four spare bits of the last are zero in the one valid form."""
 
 MAX_BYTES_FIGURE = 10**17
 """No figure in bytes may be larger (100 PB): a claim of 10^18 bytes is a lie or a bug, never a machine."""

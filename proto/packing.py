@@ -1,0 +1,155 @@
+"""From bytes to a checked shape and back: the one place where msgpack is read.
+
+What lives here: `pack` and `unpack`. What does not: which message may stand where (`proto.codec`). Called by the
+codec, credentials, tokens, revocations, and by the daemon's state files.
+
+Reading takes two steps. msgpack turns bytes into plain values under limits (text keys only, no extension types, bounded
+arrays and maps, no key twice); msgspec then turns plain values into a frozen struct whose annotations bound every
+field. Nothing half-valid ever becomes an object: each failure is a `WireError` that names the field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NoReturn, TypeVar
+
+import msgpack
+import msgspec
+
+from proto.errors import WireError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+MAX_ARRAY_LENGTH: Final = 4096
+MAX_MAP_LENGTH: Final = 128
+SECRET_FIELDS: Final = frozenset({"token", "secret", "private_key"})
+"""Fields whose content no error may repeat, whatever is wrong with it."""
+
+_LONGEST_SHOWN = 48
+_PATH_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_GOT = re.compile(r"^Expected `?(?P<expected>[^,`]+)`?(?P<more>[^,]*), got `?(?P<found>.+?)`?$")
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
+
+
+def pack(value: msgspec.Struct) -> bytes:
+    """`value` as a msgpack map, its tag (where it has one) as the first key."""
+    plain = msgspec.to_builtins(value, builtin_types=(bytes,))
+    packed: bytes = msgpack.packb(plain, use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes, shape: type[S], name: str, max_bytes: int) -> S:
+    """`data` as a `shape`, or `WireError` about `name`: oversize, no msgpack, or not of this shape."""
+    if len(data) > max_bytes:
+        raise WireError(name, "", f"{len(data)} bytes", f"at most {max_bytes} bytes")
+    plain = _plain(data, name)
+    try:
+        return msgspec.convert(plain, shape, strict=True)
+    except msgspec.ValidationError as error:
+        raise _named(str(error), plain, name) from error
+
+
+def _plain(data: bytes, name: str) -> dict[str, object]:
+    try:
+        plain = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            object_pairs_hook=_without_duplicates,
+            ext_hook=_no_extensions,
+            max_ext_len=0,
+            max_array_len=MAX_ARRAY_LENGTH,
+            max_map_len=MAX_MAP_LENGTH,
+        )
+    except _Forbidden as error:
+        raise WireError(name, error.field, error.found, error.expected) from error
+    except ValueError as error:
+        # msgpack's own errors (format, depth, limits, extra bytes, broken UTF-8) are all ValueErrors.
+        raise WireError(name, "", _readable(error), "one complete msgpack map") from error
+    if not isinstance(plain, dict):
+        raise WireError(name, "", _described(plain), "a msgpack map")
+    return plain
+
+
+class _Forbidden(ValueError):
+    """Valid msgpack that this wire does not allow."""
+
+    def __init__(self, field: str, found: str, expected: str) -> None:
+        super().__init__(found)
+        self.field = field
+        self.found = found
+        self.expected = expected
+
+
+def _without_duplicates(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    pairs = list(pairs)
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Forbidden(_shown_key(twice), "the key twice", "each key once")
+    return unique
+
+
+def _no_extensions(code: int, data: bytes) -> NoReturn:
+    raise _Forbidden("", f"extension type {code}", "plain msgpack types only")
+
+
+def _named(problem: str, plain: Mapping[str, object], name: str) -> WireError:
+    """msgspec's sentence taken apart: the field's path, what stands there, what it should be."""
+    if " - at key in `$" in problem:
+        return WireError(name, "", "a key that is no text", "text keys only")
+    text, _, path = problem.partition(" - at `$")
+    steps = [match.group(1) or int(match.group(2)) for match in _PATH_STEP.finditer(path.rstrip("`"))]
+    field = path.rstrip("`").removeprefix(".")
+    if missing := _MISSING.match(text):
+        return WireError(name, f"{field}.{missing['field']}".lstrip("."), "nothing", "this required field")
+    secret = any(step in SECRET_FIELDS for step in steps)
+    if got := _GOT.match(text):
+        found = f"length {got['found']}" if got["found"].isdigit() else got["found"]
+        return WireError(name, field, found, f"{got['expected']}{got['more']}")
+    expected = text.removeprefix("Expected ").replace("`", "")
+    if text.startswith("Invalid enum value"):
+        expected = "one of the values this version knows"
+    return WireError(name, field, "a secret" if secret else _described(_at(plain, steps)), expected)
+
+
+def _at(plain: object, steps: Sequence[str | int]) -> object:
+    for step in steps:
+        if isinstance(plain, dict):
+            plain = plain.get(step)
+        elif isinstance(plain, list) and isinstance(step, int) and step < len(plain):
+            plain = plain[step]
+        else:
+            return None
+    return plain
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _LONGEST_SHOWN else f"a text of {len(value)} characters"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    if isinstance(value, dict):
+        return f"a map of {len(value)}"
+    return repr(value)
+
+
+def _shown_key(key: object) -> str:
+    return key[:_LONGEST_SHOWN] if isinstance(key, str) else _described(key)
+
+
+def _readable(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a text that is not UTF-8"
+    kinds = {
+        msgpack.exceptions.StackError: "values nested too deep",
+        msgpack.exceptions.FormatError: "a byte that is no msgpack",
+        msgpack.exceptions.ExtraData: "bytes after its end",
+    }
+    return kinds.get(type(error), str(error) or type(error).__name__)
