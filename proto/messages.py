@@ -65,13 +65,14 @@ class Challenge(Message, frozen=True, tag="challenge"):
 
 
 class Proof(Message, frozen=True, tag="proof"):
-    """Dialler's proof of its key over (context, mesh, both node ids, nonce, ALPN) and its credential chain; a redeeming
-    dialler sends no chain but the invite token's text."""
+    """Dialler's proof of its key over (context, mesh, both node ids, nonce, ALPN), its credential chain, and the
+    incarnation it last saw of the acceptor (who goes above); a redeeming dialler sends no chain but the invite token's
+    text."""
 
     signature: WireSignature
     chain: WireChain | None
     token: Annotated[str, Meta(max_length=2048)] | None = None
-    incarnation: WireCounter = 0
+    incarnation_floor: WireCounter = 0
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
