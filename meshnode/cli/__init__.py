@@ -1,0 +1,106 @@
+"""The command line: one module per verb; it prints, it never decides.
+
+What lives here: `main` and the table of verbs. A verb's module is imported only when it is asked for, because scripts
+call verbs in loops: `meshnode status` must not pay for what `meshnode run` needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+__all__ = ["main"]
+
+_VERBS = {
+    "run": "Run a node: found a mesh, or join one with an invite token.",
+    "init": "Make this node's key and its mesh without running it.",
+    "invite": "Make a token that lets others join.",
+    "invites": "List the tokens this node issued, or revoke one.",
+    "remove": "Remove a node from the mesh for good.",
+    "status": "This node and its mesh in a few lines.",
+    "peers": "Every node of the mesh: role, liveness, memory, RTT.",
+    "capacity": "What this machine gives, device by device.",
+    "models": "Models at hand here and in the mesh.",
+    "plan": "Where a model's layers would go now, or what is short.",
+    "split": "Wait for participants, then plan a model over them.",
+    "events": "What happened, and with --follow what happens.",
+    "bench": "Measure this machine's memory bandwidth.",
+    "demo": "Show the whole thing on this machine, then clean up.",
+    "simulate": "Run a named membership scenario in virtual time.",
+    "completion": "Print the shell completion script.",
+    "version": "Versions of the program and its protocols.",
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when it is called; the list of verbs needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command = import_module(f"meshnode.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            ctx.fail(_unknown_verb(args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+def _unknown_verb(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, _VERBS, n=1)
+    advice = f"did you mean `meshnode {near[0]}`?" if near else "`meshnode --help` lists the verbs"
+    return f"there is no verb {word!r}; {advice}"
+
+
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached.",
+)
+def _meshnode() -> None:
+    """Turns a few uneven machines into one pool that holds a language model none of them can hold alone.
+
+    \b
+    Examples:
+      meshnode demo                      see it work, on this machine alone
+      meshnode run                       found a mesh (first machine)
+      meshnode invite                    print a token for the next machine
+      meshnode run --join TOKEN          join (next machine)
+      meshnode plan qwen3-coder-480b     where would its layers go?
+    """
+
+
+def main() -> None:
+    """The console script `meshnode`."""
+    _require_own_packages()
+    _meshnode(prog_name="meshnode")
+
+
+def _require_own_packages() -> None:
+    """`proto` is a short name that another distribution (proto-plus) installs too: say so instead of failing oddly."""
+    try:
+        import_module("proto.ids")
+        import_module("planner.errors")
+    except ImportError:
+        click.echo(
+            "error: another distribution's package stands where meshnode's `proto` or `planner` should be"
+            " (proto-plus installs a `proto` too).\n"
+            "  Install meshnode into an environment of its own: pipx install meshnode",
+            err=True,
+        )
+        sys.exit(1)

@@ -27,6 +27,8 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_DEADLINE_S = 5.0
 KEEP_ALIVE_S = 15.0
 """An idle event stream carries a comment this often, so that proxies and clients see that it lives."""
+MAX_PAGE = 10_000
+"""Most events in one plain answer: the whole ring."""
 STREAM_BATCH = 200
 """Most events written at once: about 60 KB, one socket buffer."""
 
@@ -46,14 +48,14 @@ def control_app(surface: ControlSurface, ring: EventRing) -> Starlette:
     handlers = _Handlers(surface, ring)
     routes = [
         Route("/v1/status", handlers.read(surface.status)),
-        Route("/v1/peers", handlers.read(lambda: peers_of(surface.view()))),
+        Route("/v1/peers", handlers.read(lambda: {"peers": peers_of(surface.view())})),
         Route("/v1/rtt", handlers.read(lambda: rtt_matrix_of(surface.view()))),
         Route("/v1/capacity", handlers.read(surface.capacity)),
         Route("/v1/models", handlers.read(surface.models)),
-        Route("/v1/splits", handlers.read(surface.splits)),
+        Route("/v1/splits", handlers.read(lambda: {"splits": surface.splits()})),
         Route("/v1/splits", handlers.split, methods=["POST"]),
         Route("/v1/plan", handlers.act(surface.plan), methods=["POST"]),
-        Route("/v1/invites", handlers.read(surface.invites)),
+        Route("/v1/invites", handlers.read(lambda: {"invites": surface.invites()})),
         Route("/v1/invites", handlers.act(surface.create_invite), methods=["POST"]),
         Route("/v1/invites/{token_id}", handlers.revoke, methods=["DELETE"]),
         Route("/v1/remove", handlers.act(surface.remove_node), methods=["POST"]),
@@ -96,12 +98,10 @@ class _Handlers:
         after = _whole_parameter(request, "after", 0)
         prefix = request.query_params.get("name", "")
         if request.query_params.get("follow", "1") in {"0", "false"}:
-            return JsonResponse([entry for entry in map(_entry, self._all_since(after)) if _named(entry, prefix)])
+            kept = map(_entry, self._ring.since(after, at_most=MAX_PAGE))
+            return JsonResponse({"events": [entry for entry in kept if _named(entry, prefix)]})
         stream = _server_sent(self._ring, after, prefix)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-    def _all_since(self, after: int) -> list[Entry | Missed]:
-        return self._ring.since(after, at_most=1_000_000)
 
     async def metrics(self, _request: Request) -> Response:
         return PlainTextResponse(self._surface.metrics(), media_type="text/plain; version=0.0.4")

@@ -1,8 +1,8 @@
 """Listening: the application on a Unix socket and, where the operator asks, on loopback TCP.
 
 What lives here: `ControlServer`, `tcp_listener`. What does not: routes (`meshnode.control.app`). uvicorn does HTTP;
-what it would do to the process is taken from it: it neither grabs signals (the daemon leaves the mesh first) nor wakes up
-ten times a second.
+what it would do to the process is taken from it: it neither grabs signals (the daemon leaves the mesh first) nor wakes
+up ten times a second.
 """
 
 from __future__ import annotations

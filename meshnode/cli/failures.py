@@ -1,0 +1,32 @@
+"""How a verb fails: one line that says what, one that says what to do, and an exit code scripts can use.
+
+What lives here: `Failure` and the exit codes of design section 10. Called by every verb.
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+DONE = 0
+REFUSED = 1
+BAD_USAGE = 2
+UNREACHABLE = 3
+SHORTFALL = 4
+QUORUM_NOT_REACHED = 5
+
+
+class Failure(click.ClickException):
+    """Ends the verb with `exit_code`, printing `message` and, indented, `advice`."""
+
+    def __init__(self, message: str, advice: str = "", exit_code: int = REFUSED) -> None:
+        super().__init__(message)
+        self.advice = advice
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class; here each failure has its own
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print to stderr."""
+        click.echo(f"error: {self.message}", err=True, file=file)
+        if self.advice:
+            click.echo(f"  {self.advice}", err=True, file=file)

@@ -1,0 +1,79 @@
+"""How verbs print: tables for people, JSON for scripts, one place for units.
+
+What lives here: `print_json`, `print_table` and the wordings of single figures. rich is imported only when a table is
+printed. An unknown figure is a dash or the word `unknown`, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOTHING = "-"
+WIDE = 200
+"""Columns where no terminal tells how wide it is: a pipe must not cut words off."""
+
+
+def print_json(value: object) -> None:
+    """One JSON document, indented, on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def console() -> Console:
+    """rich's console for stdout: colours on a terminal, plain and wide in a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[str] = frozenset()) -> None:
+    """A table without lines around it. Columns named in `right` are aligned right, as figures are."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        # Texts of peers are data: as `Text` they can't carry markup.
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a peer's name must not move the cursor or colour the terminal."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+
+
+def gigabytes(count: int | None) -> str:
+    """Bytes as people read them: decimal GB, one digit."""
+    return NOTHING if count is None else f"{count / 1e9:.1f}GB"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in its largest two units."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24}h"
+
+
+def rtt(figure: dict[str, Any] | None) -> str:
+    """An RTT with a mark for what kind of figure it is: `~` an estimate, `?` not yet corroborated."""
+    if figure is None:
+        return "unknown"
+    mark = "~" if figure["estimated"] else "" if figure["corroborated"] else "?"
+    return f"{mark}{figure['min_ms']:.1f}ms"

@@ -1,0 +1,55 @@
+"""`meshnode status`: this node and its mesh in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshnode.cli.client import Json, client_of, json_option, node_options
+from meshnode.cli.output import duration, gigabytes, print_json, printable
+
+
+@click.command(short_help="This node and its mesh in a few lines.")
+@node_options
+@json_option
+def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """This node and its mesh in a few lines.
+
+    \b
+    Examples:
+      meshnode status
+      meshnode status --json | jq .mesh.nodes
+    """
+    status = client_of(state_dir, config_file).get("/v1/status")
+    if as_json:
+        print_json(status)
+        return
+    for label, text in _lines(status):
+        click.echo(f"{label:<11}{printable(text)}")
+
+
+def _lines(status: Json) -> list[tuple[str, str]]:
+    mesh = status["mesh"]
+    name = f" ({status['name']})" if status["name"] else ""
+    declared = " (declared, not measured)" if mesh["declared"] else ""
+    unknown = f", {mesh['unknown_offers']} not yet known" if mesh["unknown_offers"] else ""
+    return [
+        ("node", f"{status['short']}{name}, {status['role']}, up {duration(status['uptime_s'])}"),
+        ("mesh", mesh["mesh"]),
+        ("listens on", ", ".join(status["listen"]) + f" (pid {status['pid']}, version {status['version']})"),
+        ("answers at", ", ".join(status["addresses"]) or "no address known yet"),
+        ("nodes", _counts(mesh["nodes"], "alive")),
+        ("links", _counts(mesh["links"], "direct")),
+        ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
+        ("splits", _splits(status["splits"])),
+        ("state", status["state_directory"]),
+    ]
+
+
+def _counts(counts: dict[str, int], always: str) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == always)
+
+
+def _splits(splits: list[Json]) -> str:
+    return ", ".join(f"{split['model']}: {split['state']}" for split in splits) or "none"
