@@ -1,4 +1,5 @@
-"""Pure planning: what a model needs, what a mesh can hold, where each layer goes, and what would help if it does not fit.
+"""Pure planning: what a model needs, what a mesh can hold, where each layer goes, and what would help if it does not
+fit.
 
 No I/O, no clock, no randomness of its own; imports neither `meshnode` nor `proto`. Start at `plan_split`.
 """

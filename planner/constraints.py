@@ -69,7 +69,8 @@ class Constraints:
 class Exclusion:
     """A peer left out before planning, and why: reason code, facts found and required, advice.
 
-    `node` is what it would offer if its reason were fixed (None: nothing known), so that admitting it can be re-planned.
+    `node` is what it would offer if its reason were fixed (None: nothing known), so that admitting it can be
+    re-planned.
     """
 
     node_id: str

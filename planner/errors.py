@@ -1,7 +1,8 @@
 """The two errors of planning: an input that cannot be right, and a mesh that cannot hold the model.
 
 Lives here: the exception types and the checks of single figures that raise the first. Not here: what the figures mean
-(each type checks its own), or how a shortfall is found (`planner.diagnosis`). Everything in `planner` raises only these.
+(each type checks its own), or how a shortfall is found (`planner.diagnosis`). Everything in `planner` raises only
+these.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from planner.shortfall import ShortfallReport
 
 MAX_BYTES: Final = 1 << 56
-"""Largest byte figure believed: 72 petabytes. Above it a figure is a mistake or a lie, and sums could overflow int64."""
+"""Largest byte figure believed: 72 petabytes. Above it a figure is a mistake or a lie, and sums could overflow int64.
+"""
 
 
 class InvalidPlanInput(ValueError):
@@ -42,7 +44,7 @@ def whole(field: str, value: object, *, minimum: int = 0, maximum: int = MAX_BYT
 
 
 def figure(field: str, value: object, *, minimum: float = 0.0, above: bool = False, maximum: float = 1e30) -> float:
-    """`value` as a finite float, at least `minimum` (greater than it if `above`), or `InvalidPlanInput` naming `field`."""
+    """`value` as a finite float, at least `minimum` (above it if `above`), or `InvalidPlanInput` naming `field`."""
     wanted = f"a finite number {'above' if above else 'of at least'} {minimum:g} and at most {maximum:g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidPlanInput(field, value, wanted)

@@ -42,8 +42,8 @@ MaybeNs = int | None
 class Timing:
     """Integer nanoseconds of everything that takes time; tuples are indexed by device.
 
-    `cost_prefix_ns` is n x (L+1), non-decreasing, 0 at 0. `entry_ns`/`exit_ns`: coordinator to device and back (0 on the
-    coordinator, None unknown). `hop_ns` is n x n in a chain and None in a star (see `hop`). The `*_transfer_ns` are
+    `cost_prefix_ns` is n x (L+1), non-decreasing, 0 at 0. `entry_ns`/`exit_ns`: coordinator to device and back (0 on
+    the coordinator, None unknown). `hop_ns` is n x n in a chain and None in a star (see `hop`). The `*_transfer_ns` are
     the link-occupying parts of the same hops (`transfer_rows_ns` None in a star).
     """
 

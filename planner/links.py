@@ -18,7 +18,7 @@ ASSUMED_BANDWIDTH_BYTES_PER_S: Final = 125_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One direction of a path between two nodes. `estimated`: the RTT comes from coordinates, not from a measurement."""
+    """One direction of a path between two nodes. `estimated`: the RTT comes from coordinates, not measured."""
 
     rtt_ms: float
     bandwidth_bytes_per_s: float | None = None

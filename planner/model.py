@@ -19,11 +19,11 @@ MAX_LAYERS: Final = 4096
 class LayerSpec:
     """A run of `count` equal, adjacent layers.
 
-    `weight_bytes` lie in memory; `active_weight_bytes` are read for one token (less for a mixture of experts; None: all).
-    `k_width` and `v_width` are cache elements per token and layer (KV heads x key or value length; MLA: 576 and 0), so a
-    row's size is exact for every cache type. `window` > 0 is a sliding-window layer of that many tokens; 0 is full
-    attention. `state_bytes` is recurrent state per sequence. `active_parameters`, where known, lets compute time be
-    predicted beside memory time.
+    `weight_bytes` lie in memory; `active_weight_bytes` are read for one token (less for a mixture of experts; None:
+    all). `k_width` and `v_width` are cache elements per token and layer (KV heads x key or value length; MLA: 576 and
+    0), so a row's size is exact for every cache type. `window` > 0 is a sliding-window layer of that many tokens; 0 is
+    full attention. `state_bytes` is recurrent state per sequence. `active_parameters`, where known, lets compute time
+    be predicted beside memory time.
     """
 
     count: int
@@ -89,7 +89,9 @@ class ModelSpec:
     `embedding_bytes` is the token embedding. `output_bytes` is what the file holds beyond layers and embedding that
     lies with the output head (norm, and the head itself unless tied). `tied_embedding`: the head is the embedding; a
     second copy of `embedding_bytes` then lies with `output_bytes` (see `planner.engine` for when).
-    `head_count` (attention heads) sizes the score buffers of attention without flash attention.
+    `head_count` (attention heads) sizes the score buffers of attention without flash attention; `feed_forward_width`
+    (what one token uses: experts used x expert width) and `attention_width` (heads x key length) size compute buffers;
+    0 is unknown, and then 4 x and 1 x `hidden_size` are taken.
 
     Raises `InvalidPlanInput`: no layers, more than 4096, or a total above `MAX_BYTES`.
     """
@@ -103,6 +105,8 @@ class ModelSpec:
     hidden_size: int = 0
     native_context: int = 0
     head_count: int = 0
+    feed_forward_width: int = 0
+    attention_width: int = 0
 
     def __post_init__(self) -> None:
         name("model.name", self.name)
@@ -112,6 +116,8 @@ class ModelSpec:
         whole("model.hidden_size", self.hidden_size, maximum=1 << 24)
         whole("model.native_context", self.native_context, maximum=1 << 32)
         whole("model.head_count", self.head_count, maximum=1 << 20)
+        whole("model.feed_forward_width", self.feed_forward_width, maximum=1 << 26)
+        whole("model.attention_width", self.attention_width, maximum=1 << 24)
         if not self.layers:
             raise InvalidPlanInput("model.layers", 0, "at least one layer")
         if self.layer_count > MAX_LAYERS:
@@ -155,6 +161,8 @@ class ModelSpec:
             "vocabulary": self.vocabulary,
             "hidden_size": self.hidden_size,
             "head_count": self.head_count,
+            "feed_forward_width": self.feed_forward_width,
+            "attention_width": self.attention_width,
             "layers": [
                 {
                     "count": run.count,

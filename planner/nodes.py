@@ -1,7 +1,7 @@
 """Nodes and their devices, as they are offered to the planner.
 
-Lives here: `NodeSpec`, `DeviceSpec`, `Willingness`. Not here: how a machine learns these figures (`meshnode.resources`),
-nor links between nodes (`planner.links`).
+Lives here: `NodeSpec`, `DeviceSpec`, `Willingness`. Not here: how a machine learns these figures
+(`meshnode.resources`), nor links between nodes (`planner.links`).
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class NodeSpec:
     """A participant: its devices, and what it can do as a coordinator.
 
     `host_usable_bytes`: host memory a coordinator may fill (token embedding, host compute); None is unknown.
-    `has_package`: whether it holds the complete model (a `llama_cpp_rpc` coordinator must); None is unknown or not asked.
-    `cached_bytes`: bytes of the model already there; None is unknown. `can_receive`: artifacts can be transferred to it.
-    `rtt_ms` is only reported (the coordinator's view); costs come from `LinkMatrix`.
-    Devices may be empty: such a node can only coordinate.
+    `has_package`: whether it holds the complete model (a `llama_cpp_rpc` coordinator must); None is unknown or not
+    asked. `cached_bytes`: bytes of the model already there; None is unknown. `can_receive`: artifacts can be
+    transferred to it. `rtt_ms` is only reported (the coordinator's view); costs come from `LinkMatrix`. Devices may be
+    empty: such a node can only coordinate.
     """
 
     id: str

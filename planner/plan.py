@@ -44,7 +44,7 @@ class StageBytes:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """Layers [layer_start, layer_end) on one device of one node. `seconds` per token is None in a capacity-only plan."""
+    """Layers [layer_start, layer_end) on one device of one node. `seconds` per token, None if capacity-only."""
 
     stage: int
     node: str
@@ -129,9 +129,10 @@ class Prediction:
 class SplitPlan:
     """A placement of all layers, with its proof.
 
-    `value`, `lower_bound`: seconds for latency, throughput and proportional (unit `s`), stages for fewest (unit `stages`)
-    and for every capacity-only plan; `gap` = value / lower_bound - 1, None if no bound is known. `method`: how it was
-    found. `interrupted`: a budget or `should_stop` ended the search early. `prediction` is None when capacity-only.
+    `value`, `lower_bound`: seconds for latency, throughput and proportional (unit `s`), stages for fewest (unit
+    `stages`) and for every capacity-only plan; `gap` = value / lower_bound - 1, None if no bound is known. `method`:
+    how it was found. `interrupted`: a budget or `should_stop` ended the search early. `prediction` is None when
+    capacity-only.
     """
 
     model: str

@@ -16,7 +16,9 @@ from planner.constraints import Exclusion
 
 
 class ShortfallKind(enum.StrEnum):
-    """`aggregate`: the sum is too small. `placement`: the sum suffices, whole layers don't fit. `constraint`: a rule binds."""
+    """`aggregate`: the sum is too small. `placement`: the sum suffices, whole layers don't fit. `constraint`: a rule
+    binds.
+    """
 
     AGGREGATE = "aggregate"
     PLACEMENT = "placement"
@@ -93,10 +95,10 @@ class Remedy:
 class ShortfallReport:
     """All that is known about why no plan exists; design sections 7 and 11.
 
-    `required_bytes`: what must lie on participants' devices (weights + KV + state, no compute). `available_bytes`: sum of
-    usable. `short_by_bytes`: how much is missing (0 when the sum suffices). `placeable_layers`: the longest prefix any
-    order of any subset holds (`placeable_exact` False: found by search, more may be possible). `binds`: the constraint
-    that binds, for that kind. `leftovers`: bytes left over on each node after that prefix, by node id.
+    `required_bytes`: what must lie on participants' devices (weights + KV + state, no compute). `available_bytes`: sum
+    of usable. `short_by_bytes`: how much is missing (0 when the sum suffices). `placeable_layers`: the longest prefix
+    any order of any subset holds (`placeable_exact` False: found by search, more may be possible). `binds`: the
+    constraint that binds, for that kind. `leftovers`: bytes left over on each node after that prefix, by node id.
     `message` is the full text; `headline` only its fixed first parts.
     """
 

@@ -68,8 +68,8 @@ class Workload:
     """A request: `context` tokens **per lane**, `lanes` parallel sequences, and how the cache is kept.
 
     `context=None` asks for the largest that fits. `filled_tokens` is how many tokens of each lane's context are in the
-    cache in the moment that is timed; None means all of it, so predicted speeds are those of a full context (the slowest).
-    `swa_full` keeps sliding-window layers at the full context.
+    cache in the moment that is timed; None means all of it, so predicted speeds are those of a full context (the
+    slowest). `swa_full` keeps sliding-window layers at the full context.
 
     Raises `InvalidPlanInput`, also for a quantised V cache without flash attention (llama.cpp refuses it).
     """
