@@ -11,7 +11,7 @@ field. Nothing half-valid ever becomes an object: each failure is a `WireError` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn, TypeVar
 
 import msgpack
@@ -33,7 +33,7 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
 
 
 def pack(value: msgspec.Struct) -> bytes:
-    """`value` as a msgpack map, its tag (where it has one) as the first key."""
+    """`value` as a msgpack map, its tag (where it has one) as the first key; as an array where its shape is one."""
     plain = msgspec.to_builtins(value, builtin_types=(bytes,))
     packed: bytes = msgpack.packb(plain, use_bin_type=True)
     return packed
@@ -43,14 +43,14 @@ def unpack(data: bytes, shape: type[S], name: str, max_bytes: int) -> S:
     """`data` as a `shape`, or `WireError` about `name`: oversize, no msgpack, or not of this shape."""
     if len(data) > max_bytes:
         raise WireError(name, "", f"{len(data)} bytes", f"at most {max_bytes} bytes")
-    plain = _plain(data, name)
+    plain = _plain(data, name, shape.__struct_config__.array_like)
     try:
         return msgspec.convert(plain, shape, strict=True)
     except msgspec.ValidationError as error:
-        raise _named(str(error), plain, name) from error
+        raise _named(str(error), plain, name, shape) from error
 
 
-def _plain(data: bytes, name: str) -> dict[str, object]:
+def _plain(data: bytes, name: str, as_array: bool) -> dict[str, object] | list[object]:
     try:
         plain = msgpack.unpackb(
             data,
@@ -66,10 +66,15 @@ def _plain(data: bytes, name: str) -> dict[str, object]:
         raise WireError(name, error.field, error.found, error.expected) from error
     except ValueError as error:
         # msgpack's own errors (format, depth, limits, extra bytes, broken UTF-8) are all ValueErrors.
-        raise WireError(name, "", _readable(error), "one complete msgpack map") from error
-    if not isinstance(plain, dict):
-        raise WireError(name, "", _described(plain), "a msgpack map")
-    return plain
+        raise WireError(name, "", _readable(error), f"one complete msgpack {_container(as_array)}") from error
+    if not isinstance(plain, list if as_array else dict):
+        raise WireError(name, "", _described(plain), f"a msgpack {_container(as_array)}")
+    checked: dict[str, object] | list[object] = plain
+    return checked
+
+
+def _container(as_array: bool) -> str:
+    return "array" if as_array else "map"
 
 
 class _Forbidden(ValueError):
@@ -96,16 +101,16 @@ def _no_extensions(code: int, data: bytes) -> NoReturn:
     raise _Forbidden("", f"extension type {code}", "plain msgpack types only")
 
 
-def _named(problem: str, plain: Mapping[str, object], name: str) -> WireError:
+def _named(problem: str, plain: object, name: str, shape: type[msgspec.Struct]) -> WireError:
     """msgspec's sentence taken apart: the field's path, what stands there, what it should be."""
     if " - at key in `$" in problem:
         return WireError(name, "", "a key that is no text", "text keys only")
     text, _, path = problem.partition(" - at `$")
     steps = [match.group(1) or int(match.group(2)) for match in _PATH_STEP.finditer(path.rstrip("`"))]
-    field = path.rstrip("`").removeprefix(".")
+    field = _field_path(path.rstrip("`"), steps, shape)
     if missing := _MISSING.match(text):
         return WireError(name, f"{field}.{missing['field']}".lstrip("."), "nothing", "this required field")
-    secret = any(step in SECRET_FIELDS for step in steps)
+    secret = not SECRET_FIELDS.isdisjoint([*steps, field])
     if got := _GOT.match(text):
         found = f"length {got['found']}" if got["found"].isdigit() else got["found"]
         return WireError(name, field, found, f"{got['expected']}{got['more']}")
@@ -113,6 +118,14 @@ def _named(problem: str, plain: Mapping[str, object], name: str) -> WireError:
     if text.startswith("Invalid enum value"):
         expected = "one of the values this version knows"
     return WireError(name, field, "a secret" if secret else _described(_at(plain, steps)), expected)
+
+
+def _field_path(path: str, steps: Sequence[str | int], shape: type[msgspec.Struct]) -> str:
+    """`nonce`, `parts[3].kind`; in a shape that is an array on the wire, the first index by its field's name."""
+    fields = msgspec.structs.fields(shape)
+    if shape.__struct_config__.array_like and steps and isinstance(steps[0], int) and steps[0] < len(fields):
+        return fields[steps[0]].name + path.removeprefix(f"[{steps[0]}]")
+    return path.removeprefix(".")
 
 
 def _at(plain: object, steps: Sequence[str | int]) -> object:

@@ -26,6 +26,11 @@ WireMeshId = Annotated[str, Meta(min_length=ID_LENGTH, max_length=ID_LENGTH, pat
 WireShortId = Annotated[bytes, Meta(min_length=8, max_length=8)]
 WireBootId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 WireNonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
+WireKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""A raw Ed25519 public key: a node or mesh id where every byte counts (credentials, tokens)."""
+WireTokenId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+WireUnixTime = Annotated[int, Meta(ge=0, le=253_402_300_799)]
+"""Whole seconds since 1970 UTC, up to the end of the year 9999."""
 WireSignature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 WireBytesFigure = Annotated[int, Meta(ge=0, le=MAX_BYTES_FIGURE)]
 WireCounter = Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
