@@ -1,8 +1,8 @@
 """What a machine can give, as figures: one entry per device, host memory apart, and when a change is worth telling.
 
-What lives here: the result types of a survey and the two rules on them (usable bytes, change worth announcing). What does
-not: finding the figures out (`survey`), printing them (`meshnode.cli`), sending them (`meshnode.membership`). Called by
-the daemon, which turns a `MachineCapacity` into its record's offer part, and by `meshnode capacity`.
+What lives here: the result types of a survey and the two rules on them (usable bytes, change worth announcing). What
+does not: finding the figures out (`survey`), printing them (`meshnode.cli`), sending them (`meshnode.membership`).
+Called by the daemon, which turns a `MachineCapacity` into its record's offer part, and by `meshnode capacity`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class CapacitySource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
-    """Memory bandwidth in bytes per second with its source; `bytes_per_s` is None exactly when the source is unknown."""
+    """Memory bandwidth in bytes per second with its source; `bytes_per_s` is None exactly when the source is
+    unknown."""
 
     bytes_per_s: int | None = None
     source: BandwidthSource = BandwidthSource.UNKNOWN

@@ -1,8 +1,8 @@
 """A container's memory limit and what is used under it, for cgroup v1 and v2, with every parent's limit.
 
-Why: psutil reads `/proc/meminfo`, which shows the host. A container with 8 GB on a 256 GB host would offer 200 GB and be
-killed at the first layer. Limits are inherited: the smallest of a group's own and all its parents' binds, and a parent's
-use includes siblings', so each level is judged by its own *room* (limit minus what is held there).
+Why: psutil reads `/proc/meminfo`, which shows the host. A container with 8 GB on a 256 GB host would offer 200 GB and
+be killed at the first layer. Limits are inherited: the smallest of a group's own and all its parents' binds, and a
+parent's use includes siblings', so each level is judged by its own *room* (limit minus what is held there).
 
 Sources: Linux `Documentation/admin-guide/cgroup-v2.rst` (memory.max, memory.high, memory.current, memory.stat) and
 `cgroup-v1/memory.rst`; cgroups(7) for `/proc/self/cgroup`, proc(5) for `/proc/self/mountinfo`.
@@ -91,7 +91,7 @@ def _own_groups(text: str) -> dict[str, str]:
     for line in text.splitlines():
         parts = line.split(":", 2)
         if len(parts) == 3:
-            groups.update({controller: parts[2] for controller in parts[1].split(",")})
+            groups.update(dict.fromkeys(parts[1].split(","), parts[2]))
     return groups
 
 
@@ -116,9 +116,9 @@ def _unescape(path: str) -> str:
 
 
 def _directory(probe: Probe, group: PurePosixPath, root: PurePosixPath, mount: PurePosixPath) -> PurePosixPath:
-    """Where `group` is visible. A container without its own cgroup namespace sees the host's path in `/proc/self/cgroup`
-    but has only its own subtree mounted: there the mount's root is taken off. A path outside of the mount (`/..`, or
-    one that isn't there) means that the mount point itself is the nearest visible level."""
+    """Where `group` is visible. A container without its own cgroup namespace sees the host's path in
+    `/proc/self/cgroup` but has only its own subtree mounted: there the mount's root is taken off. A path outside of the
+    mount (`/..`, or one that isn't there) means that the mount point itself is the nearest visible level."""
     if ".." in group.parts:
         return mount
     relative = group.relative_to(root) if group.is_relative_to(root) else group.relative_to("/")

@@ -37,8 +37,8 @@ class FindingCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CapacityFinding:
-    """One thing noticed. `subject` is the device, file or setting it is about; `found` says what is there, `advice` what
-    the operator can do (empty where nothing needs doing)."""
+    """One thing noticed. `subject` is the device, file or setting it is about; `found` says what is there, `advice`
+    what the operator can do (empty where nothing needs doing)."""
 
     code: FindingCode
     severity: Severity

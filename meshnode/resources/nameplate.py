@@ -1,7 +1,8 @@
 """Memory bandwidth that makers state for their devices: one table, and the one function that looks things up in it.
 
-A nameplate figure is an upper bound that real kernels reach to 70-90 %; it ranks devices well, which is what the planner
-needs. Figures: makers' data sheets (NVIDIA product pages, Apple's technical specifications), GB/s with GB = 10^9.
+A nameplate figure is an upper bound that real kernels reach to 70-90 %; it ranks devices well, which is what the
+planner needs. Figures: makers' data sheets (NVIDIA product pages, Apple's technical specifications), GB/s with GB =
+10^9.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ _GIB = 2**30
 
 _NVIDIA_GB_S: tuple[tuple[str, float], ...] = (
     (r"B200", 8000),
-    (r"H200", 4800),
     (r"GH200", 4000),
+    (r"H200", 4800),
     (r"H100.*PCIe", 2000),
     (r"H100.*NVL", 3900),
     (r"H100", 3350),
@@ -53,8 +54,8 @@ _NVIDIA_GB_S: tuple[tuple[str, float], ...] = (
     (r"RTX 4060", 272),
     (r"RTX 3090 Ti", 1008),
     (r"RTX 3090", 936),
-    (r"RTX 3080 Laptop", 448),
     (r"RTX 3080 Ti Laptop", 512),
+    (r"RTX 30[78]0 Laptop", 448),
     (r"RTX 3080 Ti", 912),
     (r"RTX 3080", 760),
     (r"RTX 3070 Ti", 608),
@@ -67,7 +68,8 @@ _NVIDIA_GB_S: tuple[tuple[str, float], ...] = (
     (r"RTX 2080", 448),
     (r"RTX 2070", 448),
     (r"RTX 2060", 336),
-    (r"GTX 1660 (Ti|SUPER)", 288),
+    (r"GTX 1660 SUPER", 336),
+    (r"GTX 1660 Ti", 288),
     (r"GTX 1660", 192),
     (r"GTX 1080 Ti", 484),
     (r"GTX 1080", 320),
@@ -92,13 +94,15 @@ _APPLE_GB_S: tuple[tuple[str, float], ...] = (
 def nameplate_bandwidth(name: str, total_bytes: int | None = None) -> int | None:
     """Bytes per second for a device named `name` as its driver names it, or None where the table doesn't know it.
 
-    `total_bytes` (RAM of a Mac) tells apart the two bins that share a chip's name: M3 Max and M4 Max come slower with 36
-    GB (M3 Max: 96 too) than with 48, 64 and 128.
+    `total_bytes` (RAM of a Mac) tells apart the two bins that share a chip's name: M3 Max and M4 Max come slower with
+    36 GB (M3 Max: 96 too) than with 48, 64 and 128.
     """
     if (figure := _apple_max(name, total_bytes)) is not None:
         return figure
+    is_laptop = "laptop" in name.lower()
     for pattern, gb_per_s in (*_NVIDIA_GB_S, *_APPLE_GB_S):
-        if re.search(pattern, name, re.IGNORECASE):
+        # A laptop's card shares the desktop card's name but neither bus width nor clock.
+        if ("Laptop" in pattern) == is_laptop and re.search(pattern, name, re.IGNORECASE):
             return int(gb_per_s * 10**9)
     return None
 

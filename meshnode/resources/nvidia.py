@@ -9,12 +9,15 @@ NVML's calls return their errors one by one and per GPU: one card that has falle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from meshnode.resources.findings import CapacityFinding, FindingCode, Severity
+from meshnode.resources.nvml_api import NvmlApi, NvmlProcess
 from meshnode.resources.probe import Probe
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,12 @@ def read_gpus(probe: Probe, own_pids: frozenset[int] = frozenset()) -> GpuReadin
     try:
         return _read_all(api, own_pids)
     finally:
-        _optional(api, lambda: api.nvmlShutdown(), None)
+        _optional(api, api.nvmlShutdown, None)
 
 
-def _init_failure(api: Any, error: Any, probe: Probe) -> CapacityFinding:
-    """No driver library and no device files is a machine without an NVIDIA GPU. Anything else is a broken installation."""
+def _init_failure(api: NvmlApi, error: Exception, probe: Probe) -> CapacityFinding:
+    """No driver library and no device files is a machine without an NVIDIA GPU. Anything else is a broken
+    installation."""
     code = getattr(error, "value", None)
     has_device_files = probe.exists("/dev/nvidiactl") or probe.exists("/proc/driver/nvidia")
     if code in {api.NVML_ERROR_LIBRARY_NOT_FOUND, api.NVML_ERROR_DRIVER_NOT_LOADED} and not has_device_files:
@@ -79,7 +83,7 @@ def _init_failure(api: Any, error: Any, probe: Probe) -> CapacityFinding:
     )
 
 
-def _read_all(api: Any, own_pids: frozenset[int]) -> GpuReading:
+def _read_all(api: NvmlApi, own_pids: frozenset[int]) -> GpuReading:
     gpus: list[Gpu] = []
     findings: list[CapacityFinding] = []
     try:
@@ -96,11 +100,15 @@ def _read_all(api: Any, own_pids: frozenset[int]) -> GpuReading:
 
 def _unreadable(subject: str, error: Exception) -> CapacityFinding:
     return CapacityFinding(
-        FindingCode.GPU_UNREADABLE, Severity.WARNING, subject, f"NVML can't read it: {error}", "see nvidia-smi and dmesg"
+        FindingCode.GPU_UNREADABLE,
+        Severity.WARNING,
+        subject,
+        f"NVML can't read it: {error}",
+        "see nvidia-smi and dmesg",
     )
 
 
-def _read_physical(api: Any, index: int, own_pids: frozenset[int]) -> Iterator[Gpu]:
+def _read_physical(api: NvmlApi, index: int, own_pids: frozenset[int]) -> Iterator[Gpu]:
     handle = api.nvmlDeviceGetHandleByIndex(index)
     bandwidth = _driver_bandwidth(api, handle)
     if not _in_mig_mode(api, handle):
@@ -117,20 +125,22 @@ def _read_physical(api: Any, index: int, own_pids: frozenset[int]) -> Iterator[G
         yield Gpu(index, part.uuid, part.name, part.total_bytes, part.free_bytes, part.own_bytes, share)
 
 
-def _in_mig_mode(api: Any, handle: Any) -> bool:
-    mode = _optional(api, lambda: api.nvmlDeviceGetMigMode(handle), (0, 0))
-    return bool(mode[0])
+def _in_mig_mode(api: NvmlApi, handle: object) -> bool:
+    off: Sequence[int] = (0, 0)
+    current, *_ = _optional(api, lambda: api.nvmlDeviceGetMigMode(handle), off)
+    return current != 0
 
 
-def _mig_handles(api: Any, handle: Any) -> Iterator[Any]:
-    for number in range(int(api.nvmlDeviceGetMaxMigDeviceCount(handle))):
+def _mig_handles(api: NvmlApi, handle: object) -> Iterator[object]:
+    for slot in range(int(api.nvmlDeviceGetMaxMigDeviceCount(handle))):
         # Slots without an instance answer "not found": the numbers have holes.
-        instance = _optional(api, lambda slot=number: api.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot), None)
-        if instance is not None:
-            yield instance
+        try:
+            yield api.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
+        except api.NVMLError:
+            continue
 
 
-def _read_one(api: Any, handle: Any, index: int, own_pids: frozenset[int], bandwidth: int | None) -> Gpu:
+def _read_one(api: NvmlApi, handle: object, index: int, own_pids: frozenset[int], bandwidth: int | None) -> Gpu:
     uuid, name = _text(api.nvmlDeviceGetUUID(handle)), _text(api.nvmlDeviceGetName(handle))
     try:
         memory = api.nvmlDeviceGetMemoryInfo(handle)
@@ -142,20 +152,21 @@ def _read_one(api: Any, handle: Any, index: int, own_pids: frozenset[int], bandw
     return Gpu(index, uuid, name, int(memory.total), int(memory.free), own_bytes, bandwidth)
 
 
-def _own_bytes(api: Any, handle: Any, own_pids: frozenset[int]) -> int:
+def _own_bytes(api: NvmlApi, handle: object, own_pids: frozenset[int]) -> int:
     if not own_pids:
         return 0
-    processes = _optional(api, lambda: api.nvmlDeviceGetComputeRunningProcesses(handle), [])
+    none: Sequence[NvmlProcess] = ()
+    processes = _optional(api, lambda: api.nvmlDeviceGetComputeRunningProcesses(handle), none)
     return sum(int(process.usedGpuMemory or 0) for process in processes if process.pid in own_pids)
 
 
-def _driver_bandwidth(api: Any, handle: Any) -> int | None:
+def _driver_bandwidth(api: NvmlApi, handle: object) -> int | None:
     bits = _optional(api, lambda: api.nvmlDeviceGetMemoryBusWidth(handle), 0)
     megahertz = _optional(api, lambda: api.nvmlDeviceGetMaxClockInfo(handle, api.NVML_CLOCK_MEM), 0)
     return int(bits) * int(megahertz) * 1_000_000 * 2 // 8 or None
 
 
-def _optional(api: Any, call: Callable[[], Any], otherwise: Any) -> Any:
+def _optional(api: NvmlApi, call: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
     """`call()`, or `otherwise` where this card, driver or platform does not have it."""
     try:
         return call()

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
+
+from meshnode.resources.nvml_api import NvmlApi
 
 _SYSCTL_TIMEOUT_S = 2.0
 
@@ -61,8 +63,8 @@ class Probe(Protocol):
     def sysctl(self, name: str) -> str | None:
         """A system setting of macOS, or None."""
 
-    def nvml(self) -> Any:
-        """A module or object with pynvml's functions, not yet initialised."""
+    def nvml(self) -> NvmlApi:
+        """The driver's interface, not yet initialised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,10 @@ class SystemProbe:
             return None
         return done.stdout.strip()
 
-    def nvml(self) -> Any:
+    def nvml(self) -> NvmlApi:
         import pynvml
 
-        return pynvml
+        return cast("NvmlApi", pynvml)
 
 
 def anonymous_bytes(status: str) -> int:

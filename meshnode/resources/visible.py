@@ -1,12 +1,12 @@
 """CUDA_VISIBLE_DEVICES: which GPUs the operator leaves to this process, matched by identity.
 
 NVML, which reads memory, ignores the variable and numbers GPUs by PCI bus; CUDA obeys it and numbers what is left anew.
-Matching "device 0" of one with "device 0" of the other reports the wrong card's memory, so entries are resolved to UUIDs
-here and nothing else in meshnode ever speaks of an index.
+Matching "device 0" of one with "device 0" of the other reports the wrong card's memory, so entries are resolved to
+UUIDs here and nothing else in meshnode ever speaks of an index.
 
-Rules (CUDA C++ Programming Guide, "CUDA Environment Variables", and PyTorch's `torch.cuda._parse_visible_devices`, which
-follows the runtime): entries are indexes or UUIDs (`GPU-...`, `MIG-...`, a unique prefix suffices); the first invalid
-entry ends the list; `-1` or an empty value hides everything; an entry named twice hides everything.
+Rules (CUDA C++ Programming Guide, "CUDA Environment Variables", and PyTorch's `torch.cuda._parse_visible_devices`,
+which follows the runtime): entries are indexes or UUIDs (`GPU-...`, `MIG-...`, a unique prefix suffices); the first
+invalid entry ends the list; `-1` or an empty value hides everything; an entry named twice hides everything.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _resolve(entry: str, devices: Sequence[Addressable]) -> _Resolution:
 def _about_order(
     entries: Sequence[str], devices: Sequence[Addressable], environment: Mapping[str, str]
 ) -> list[CapacityFinding]:
-    """CUDA's own default order is "fastest first", which NVML can't tell; with unlike cards an index is then a guess."""
+    """CUDA's own default order is "fastest first", which NVML can't tell; with unlike cards an index is then a
+    guess."""
     uses_index = any(entry.isdigit() for entry in entries)
     unlike = len({device.name for device in devices}) > 1
     if not uses_index or not unlike or environment.get(ORDER_VARIABLE) == "PCI_BUS_ID":
