@@ -91,7 +91,7 @@ class StateDirectory:
         self._lock = lock
         self._node = self.file("node.json", _NodeFile, "delete it: peers tell this node the incarnation to go above")
         self._credential = self.file("credential.json", StoredCredential, "delete it and join again with a new invite")
-        self._peers = self.file("peers.json", _PeersFile, "delete it and start with --peer ADDRESS of any member")
+        self._peers = self.file("peers.json", _PeersFile, "delete it and start with --peer NODE_ID@ADDR:PORT of any member")
 
     @classmethod
     def open(cls, path: Path) -> StateDirectory:

@@ -95,16 +95,13 @@ class Lineage:
     mesh: MeshId
     chain: tuple[bytes, ...]
     credentials: tuple[Credential, ...]
+    nodes: tuple[NodeId, ...]
+    """All nodes it passes through, the root's first child first, its own last."""
 
     @property
     def node(self) -> NodeId:
         """The node it proves."""
         return self.nodes[-1]
-
-    @property
-    def nodes(self) -> tuple[NodeId, ...]:
-        """All nodes it passes through, the root's first child first, its own last."""
-        return tuple(node_id_of(credential.node) for credential in self.credentials)
 
     @property
     def last(self) -> Credential:
@@ -185,7 +182,8 @@ def read_chain(chain: Sequence[bytes], mesh: MeshId, node: NodeId) -> Lineage:
     for at, entry in enumerate(chain):
         parent = credentials[-1] if credentials else None
         credentials.append(_read_entry(at, entry, mesh, parent))
-    lineage = Lineage(mesh, tuple(chain), tuple(credentials))
+    nodes = tuple(node_id_of(credential.node) for credential in credentials)
+    lineage = Lineage(mesh, tuple(chain), tuple(credentials), nodes)
     if lineage.node != node:
         raise BadCredential(BadCredentialReason.WRONG_NODE, len(chain) - 1, short(lineage.node), short(node))
     _no_node_twice(lineage.nodes)

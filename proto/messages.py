@@ -73,6 +73,8 @@ class Proof(Message, frozen=True, tag="proof"):
     chain: WireChain | None
     token: Annotated[str, Meta(max_length=2048)] | None = None
     incarnation_floor: WireCounter = 0
+    role: Role | None = None
+    """The role a redeeming dialler asks for, at most the token's; None asks for the token's own."""
 
 
 class Welcome(Message, frozen=True, tag="welcome"):

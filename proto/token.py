@@ -37,6 +37,8 @@ MAX_USES: Final = 1000
 UNLIMITED_LIFETIME_S: Final = 7 * 24 * 3600
 """A token that anybody may use any number of times must end within a week."""
 
+MAX_MEMBERSHIP_S: Final = 100 * 366 * 24 * 3600
+
 _CHECKSUM_BYTES = 4
 _KIND = "invite"
 _SHORTEST = SIGNATURE_BYTES + _CHECKSUM_BYTES + 1
@@ -58,7 +60,8 @@ class InviteToken(Struct, frozen=True, array_like=True):
     """What a token says. On the wire an array in this order; later versions append.
 
     `members[0]` is the issuer. `uses` is None for an unlimited token, which carries the issuer's credential `chain`, so
-    that another pinned member can judge it while the issuer is away.
+    that another pinned member can judge it while the issuer is away. `member_for_s` is how long the memberships last
+    that it gives, from the moment of redeeming; None for no end.
     """
 
     format: Annotated[int, Meta(ge=TOKEN_FORMAT, le=TOKEN_FORMAT)]
@@ -71,6 +74,7 @@ class InviteToken(Struct, frozen=True, array_like=True):
     uses: Annotated[int, Meta(ge=1, le=MAX_USES)] | None
     nonce: WireTokenId
     chain: Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(max_length=MAX_CHAIN)] = ()
+    member_for_s: Annotated[int, Meta(ge=1, le=MAX_MEMBERSHIP_S)] | None = None
 
     def __repr__(self) -> str:
         """Only the id: whatever prints this object must not print the secret."""
@@ -107,6 +111,7 @@ def make_token(
     expires_at_unix_s: int,
     uses: int | None,
     chain: Sequence[bytes] = (),
+    member_for_s: int | None = None,
 ) -> str:
     """The token's text, signed by `signer`, who must be the first of `members`.
 
@@ -124,6 +129,7 @@ def make_token(
         uses,
         nonce,
         tuple(chain),
+        member_for_s,
     )
     payload = pack(token)
     unpack(payload, InviteToken, "invite token", MAX_TOKEN_LENGTH)
