@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from proto.parts import MAX_CHAIN, SignedPart
+from proto.parts import MAX_CHAIN, Role, SignedPart
 from proto.shapes import (
     WireAddress,
     WireBootId,
