@@ -1,0 +1,44 @@
+"""`make bench`: the figures the README and the issues speak of, measured on this machine and printed, never judged.
+
+Usage: `python tests/bench/bench.py [NAME ...]`, all of them without names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bench_codec
+import bench_mesh
+import bench_planner
+
+BENCHES: dict[str, Callable[[], None]] = {
+    "codec": bench_codec.main,
+    "mesh": bench_mesh.main,
+    "detection": bench_mesh.detection,
+    "planner": bench_planner.main,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benches in order. Returns 2 for an unknown name."""
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"bench: found {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.2f} at the start")
+    for name in names or list(BENCHES):
+        print(f"\n== {name}")
+        started = time.perf_counter()
+        BENCHES[name]()
+        print(f"   ({time.perf_counter() - started:.1f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
