@@ -1,0 +1,152 @@
+"""A plan or a shortfall as people read it, from its JSON (design, section 11).
+
+What lives here: `print_outcome` for `plan`, `split` and `demo`. What does not: the figures, which are the planner's.
+Node ids are shortened, and followed by the name where the mesh knows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from meshnode.cli.client import Json
+from meshnode.cli.failures import DONE, SHORTFALL
+from meshnode.cli.output import NOTHING, gigabytes, print_table, printable
+
+ID_LENGTH = 52
+SHORT_LENGTH = 10
+
+STAGE_COLUMNS = (
+    "STAGE", "NODE", "DEVICE", "LAYERS", "COUNT", "WEIGHTS", "KV", "OTHER", "TOTAL", "USABLE", "FREE", "TIME",
+)  # fmt: skip
+IN_COLUMNS = ("NODE", "CAPACITY", "USABLE", "CACHED", "MISSING", "RTT", "CAN FETCH", "LAYERS ALONE")
+OUT_COLUMNS = ("NODE", "REASON", "FOUND", "REQUIRED", "WHAT TO DO")
+
+
+def print_outcome(outcome: Json, names: Mapping[str, str] | None = None) -> int:
+    """Print a plan or a shortfall; the exit code that goes with it."""
+    known = names or {}
+    if outcome["result"] == "plan":
+        _print_plan(outcome, known)
+        return DONE
+    _print_shortfall(outcome, known)
+    return SHORTFALL
+
+
+def node_text(node: str, names: Mapping[str, str]) -> str:
+    """`mfrggzdfmz (attic)`; a node of a nodes file keeps its whole id."""
+    shown = node[:SHORT_LENGTH] if len(node) == ID_LENGTH else node
+    name = names.get(node, "")
+    return printable(f"{shown} ({name})" if name else shown)
+
+
+# --- a plan ----------------------------------------------------------------------------------------
+
+
+def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
+    stages = plan["stages"]
+    lanes = "1 lane" if plan["lanes"] == 1 else f"{plan['lanes']} lanes"
+    count = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
+    click.echo(f"{printable(plan['model'])}: {count}, context {plan['context']} tokens, {lanes}")
+    coordinator = plan["coordinator"]
+    role = "and holds a stage" if coordinator["is_stage"] else "without a stage"
+    click.echo(
+        f"coordinator {node_text(coordinator['node'], names)} {role}"
+        f" (host memory {gigabytes(coordinator['host_bytes'])}), engine {plan['engine']}"
+    )
+    click.echo()
+    right = frozenset(STAGE_COLUMNS) - {"NODE", "DEVICE", "LAYERS"}
+    print_table(STAGE_COLUMNS, [_stage_row(stage, names) for stage in stages], right=right)
+    click.echo()
+    for line in [_quality(plan), *_prediction(plan)]:
+        click.echo(line)
+    for warning in plan["warnings"]:
+        click.echo(f"note: {printable(warning)}")
+
+
+def _stage_row(stage: Json, names: Mapping[str, str]) -> tuple[str, ...]:
+    held = stage["bytes"]
+    seconds = stage["seconds"]
+    return (
+        str(stage["stage"]),
+        node_text(stage["node"], names),
+        stage["device"],
+        f"{stage['layer_start']}-{stage['layer_end'] - 1}",
+        str(stage["layer_end"] - stage["layer_start"]),
+        gigabytes(held["weights"]),
+        gigabytes(held["kv"]),
+        gigabytes(held["state"] + held["endpoint"] + held["compute"]),
+        gigabytes(held["total"]),
+        gigabytes(held["usable"]),
+        gigabytes(held["usable"] - held["total"]),
+        NOTHING if seconds is None else f"{seconds * 1000:.1f}ms",
+    )
+
+
+def _quality(plan: Json) -> str:
+    """How good the plan is, and how that is known."""
+    unit = {"s": " s per token", "stages": " stages"}.get(plan["unit"], f" {plan['unit']}")
+    value, bound, gap = plan["value"], plan["lower_bound"], plan["gap"]
+    if bound is None or gap is None:
+        proof = "no bound is known"
+    elif gap == 0:
+        proof = "proved to be the best possible"
+    else:
+        proof = f"at most {gap * 100:.1f}% above the best possible ({bound:g}{unit})"
+    return f"objective {plan['objective']}: {value:g}{unit}, {proof} ({plan['method']})"
+
+
+def _prediction(plan: Json) -> list[str]:
+    prediction = plan["prediction"]
+    if prediction is None:
+        return ["capacity-only: it fits, but some speed or RTT is unknown, so no speed is predicted"]
+    lines = [f"predicted {prediction['tokens_per_s']:.1f} tokens/s, {prediction['latency_s'] * 1000:.1f}ms per token"]
+    return lines + [f"  assumes {printable(assumption)}" for assumption in prediction["assumptions"]]
+
+
+# --- a shortfall -----------------------------------------------------------------------------------
+
+
+def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
+    click.echo(printable(report["message"]))
+    click.echo()
+    click.echo("Who was counted:")
+    rows = [_participant_row(participant, names) for participant in report["participants"]]
+    print_table(IN_COLUMNS, rows, right=frozenset(IN_COLUMNS) - {"NODE", "CAN FETCH"})
+    if report["excluded"]:
+        click.echo("\nWho was left out, and why:")
+        print_table(OUT_COLUMNS, [_out_row(out, names) for out in report["excluded"]])
+    if report["remedies"]:
+        click.echo("\nWhat would help, least effort first:")
+        for number, remedy in enumerate(report["remedies"], 1):
+            click.echo(f"  {number}. {printable(remedy['asks'])} ({_effect(remedy)})")
+
+
+def _participant_row(participant: Json, names: Mapping[str, str]) -> tuple[str, ...]:
+    rtt_ms = participant["rtt_ms"]
+    return (
+        node_text(participant["node"], names),
+        gigabytes(participant["capacity_bytes"]),
+        gigabytes(participant["usable_bytes"]),
+        _known_bytes(participant["cached_bytes"]),
+        _known_bytes(participant["missing_bytes"]),
+        "unknown" if rtt_ms is None else f"{rtt_ms:.1f}ms",
+        "yes" if participant["transfer"] else "no",
+        str(participant["placeable_layers"]),
+    )
+
+
+def _known_bytes(count: int | None) -> str:
+    return "unknown" if count is None else gigabytes(count)
+
+
+def _out_row(out: Json, names: Mapping[str, str]) -> tuple[str, ...]:
+    shown = (out["found"], out["required"], out["advice"])
+    return (node_text(out["node"], names), out["reason"], *(text or NOTHING for text in shown))
+
+
+def _effect(remedy: Json) -> str:
+    if remedy["sufficient"]:
+        return "then it fits"
+    return f"closes {gigabytes(remedy['closes_bytes'])} of the gap, not enough alone"
