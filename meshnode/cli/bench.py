@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from meshnode.cli.client import json_option, node_options
-from meshnode.cli.failures import BAD_USAGE, Failure
+from meshnode.cli.failures import Failure
 from meshnode.cli.output import print_json
+from meshnode.exit_codes import BAD_USAGE
 
 
 @click.command(short_help="Measure this machine's memory bandwidth.")

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
-from meshnode.cli.failures import UNREACHABLE, Failure
+from meshnode.cli.failures import Failure
 from meshnode.cli.output import NOTHING, gigabytes, print_json, print_table, printable
+from meshnode.exit_codes import UNREACHABLE
 
 
 @click.command(short_help="What this machine gives, device by device.")

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import click
 
-from meshnode.cli.failures import BAD_USAGE, REFUSED, UNREACHABLE, Failure
+from meshnode.cli.failures import Failure
 from meshnode.control.place import SocketPlaceError, noted_path, socket_path
+from meshnode.exit_codes import BAD_USAGE, REFUSED, UNREACHABLE
 
 Json = dict[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])

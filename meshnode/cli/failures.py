@@ -1,6 +1,6 @@
 """How a verb fails: one line that says what, one that says what to do, and an exit code scripts can use.
 
-What lives here: `Failure` and the exit codes of design section 10. Called by every verb.
+What lives here: `Failure`; the exit codes are `meshnode.exit_codes`. Called by every verb.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from typing import IO, Any
 
 import click
 
-DONE = 0
-REFUSED = 1
-BAD_USAGE = 2
-UNREACHABLE = 3
-SHORTFALL = 4
-QUORUM_NOT_REACHED = 5
+from meshnode.exit_codes import REFUSED
 
 
 class Failure(click.ClickException):

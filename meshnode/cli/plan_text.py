@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import click
 
 from meshnode.cli.client import Json
-from meshnode.cli.failures import DONE, SHORTFALL
 from meshnode.cli.output import NOTHING, gigabytes, print_table, printable
+from meshnode.exit_codes import DONE, SHORTFALL
 
 ID_LENGTH = 52
 SHORT_LENGTH = 10

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from meshnode.cli.failures import BAD_USAGE, Failure
+from meshnode.cli.failures import Failure
 from meshnode.config_keys import SETTINGS, Setting
+from meshnode.exit_codes import BAD_USAGE
 
 MAX_TOKEN_FILE_BYTES = 16_384
 
