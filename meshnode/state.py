@@ -91,7 +91,9 @@ class StateDirectory:
         self._lock = lock
         self._node = self.file("node.json", _NodeFile, "delete it: peers tell this node the incarnation to go above")
         self._credential = self.file("credential.json", StoredCredential, "delete it and join again with a new invite")
-        self._peers = self.file("peers.json", _PeersFile, "delete it and start with --peer NODE_ID@ADDR:PORT of any member")
+        self._peers = self.file(
+            "peers.json", _PeersFile, "delete it and start with --peer NODE_ID@ADDR:PORT of any member"
+        )
 
     @classmethod
     def open(cls, path: Path) -> StateDirectory:
@@ -168,6 +170,10 @@ class StateDirectory:
     def save_root_key(self, key: SigningKey) -> None:
         """Keep the mesh's root key here."""
         write_key_file(self._root_path, key)
+
+    def drop_root_key(self) -> None:
+        """Delete the root key here, after it was exported."""
+        remove_durably(self._root_path)
 
     def credential(self) -> StoredCredential | None:
         """The membership this node holds; None before it joined."""

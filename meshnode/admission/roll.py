@@ -9,6 +9,7 @@ Signatures of a chain are verified once; revocations and expiry are looked at ea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -48,6 +49,12 @@ class MemberRoll:
             lineage, standing = kept, standing_of(kept, now_unix_s, self.revoked)
         self._remember(lineage)
         return standing
+
+    def recall(self, node: NodeId, chain: Sequence[bytes]) -> None:
+        """Remember a chain from the last run, whether or not it counts now. One that does not verify is left out: its
+        node has to show another."""
+        with contextlib.suppress(BadCredential):
+            self._remember(self._read_once(node, chain))
 
     def standing(self, node: NodeId, now_unix_s: int) -> Standing | None:
         """What the last chain of `node` proves now; None where none was seen or it counts no more."""
