@@ -1,0 +1,75 @@
+"""Units and wordings of single figures, and events as lines."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from meshnode.cli.events import line_of
+from meshnode.cli.output import duration, gigabytes, print_table, printable, rtt
+from meshnode.cli.values import DURATION, USES
+
+FIGURE = {"min_ms": 0.234, "estimated": False, "corroborated": True}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.04, "0.0s"), (9.94, "9.9s"), (59, "59s"), (61, "1m01s"), (7384, "2h03m"), (200_000, "2d7h")],
+)
+def test_durations_have_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_unknown_is_never_zero() -> None:
+    assert gigabytes(None) == "-"
+    assert rtt(None) == "unknown"
+
+
+def test_rtt_marks_estimates_and_thin_measurements() -> None:
+    assert rtt(FIGURE) == "0.2ms"
+    assert rtt(FIGURE | {"corroborated": False}) == "?0.2ms"
+    assert rtt(FIGURE | {"estimated": True}) == "~0.2ms"
+
+
+def test_tables_in_a_pipe_cut_nothing_off(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("A", "B"), [("x" * 90, "y" * 90)])
+    assert "x" * 90 in capsys.readouterr().out
+
+
+def test_markup_of_a_peer_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("A",), [("[red]x[/red]",)])
+    assert "[red]x[/red]" in capsys.readouterr().out
+
+
+def test_control_characters_are_shown_as_question_marks() -> None:
+    assert printable("a\x07b\x1b]0;c") == "a?b?]0;c"
+
+
+def test_event_line_shortens_ids_and_names_bytes() -> None:
+    node = "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2q"
+    event = {"id": 1, "timestamp": "2026-01-01T00:00:00.000Z", "level": "info", "event": "peer.joined", "peer": node,
+             "usable_bytes": 80 * 10**9, "accusers": [node], "advice": ""}  # fmt: skip
+    line = click.unstyle(line_of(event))
+    assert line[9:] == "info    peer.joined          peer=mfrggzdfmz usable_bytes=80.0GB accusers=[mfrggzdfmz]"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h", 3600), ("7d", 604_800), ("90s", 90)])
+def test_times_are_read(text: str, seconds: int) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["1", "0h", "-1h", "1y", "", "1h30m"])
+def test_wrong_times_say_what_is_right(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="expected a time such as 30m, 1h or 7d"):
+        DURATION.convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "uses"), [("1", 1), ("1000", 1000), ("unlimited", None)])
+def test_uses_are_read(text: str, uses: int | None) -> None:
+    assert USES.convert(text, None, None) == uses
+
+
+@pytest.mark.parametrize("text", ["0", "1001", "many", "-1", "1.5"])
+def test_wrong_uses_say_what_is_right(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="from 1 to 1000, or `unlimited`"):
+        USES.convert(text, None, None)

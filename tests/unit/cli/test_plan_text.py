@@ -1,0 +1,90 @@
+"""How plans and shortfalls read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshnode.cli.plan_text import node_text, print_outcome
+
+NODE = "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2q"
+OTHER = "z" * 52
+
+
+def a_plan(**changes: Any) -> dict[str, Any]:
+    stage = {
+        "stage": 0, "node": NODE, "device": "cpu", "layer_start": 0, "layer_end": 32, "seconds": None,
+        "bytes": {"weights": 50 * 10**9, "kv": 10**9, "state": 0, "endpoint": 10**8, "compute": 10**8,
+                  "total": 51_200_000_000, "usable": 80 * 10**9},
+    }  # fmt: skip
+    return {
+        "result": "plan", "model": "m", "objective": "latency", "value": 3.0, "lower_bound": 3.0, "gap": 0.0,
+        "unit": "stages", "method": "exact", "context": 108_288, "lanes": 1, "engine": "llama_cpp_rpc",
+        "coordinator": {"node": NODE, "is_stage": True, "host_bytes": 900_000_000}, "stages": [stage], "hops": [],
+        "prediction": None, "warnings": ["bandwidth of cpu on mfrggzdfmz is unknown"], "capacity_only": True,
+    } | changes  # fmt: skip
+
+
+def a_shortfall(**changes: Any) -> dict[str, Any]:
+    return {
+        "result": "shortfall", "kind": "aggregate", "model": "m", "message": "aggregate split capacity for m ...",
+        "participants": [
+            {"node": NODE, "capacity_bytes": 80 * 10**9, "usable_bytes": 80 * 10**9, "cached_bytes": None,
+             "missing_bytes": 0, "rtt_ms": None, "transfer": False, "placeable_layers": 17},
+        ],
+        "excluded": [{"node": OTHER, "reason": "client", "found": "role client", "required": "role worker",
+                      "advice": "invite it as a worker"}],
+        "remedies": [
+            {"action": "add_node", "asks": "add a node with 147.5GB", "closes_bytes": 1, "sufficient": True},
+            {"action": "cache_type", "asks": "use q8_0", "closes_bytes": 12_890_000_000, "sufficient": False},
+        ],
+    } | changes  # fmt: skip
+
+
+def printed(capsys: pytest.CaptureFixture[str], outcome: dict[str, Any]) -> tuple[int, str]:
+    code = print_outcome(outcome, {NODE: "attic"})
+    return code, capsys.readouterr().out
+
+
+def test_plan_shows_stages_proof_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = printed(capsys, a_plan())
+    assert code == 0
+    assert "m: 1 stage, context 108288 tokens, 1 lane" in text
+    row = next(line for line in text.splitlines() if "0-31" in line)
+    assert row.split() == [
+        "0", "mfrggzdfmz", "(attic)", "cpu", "0-31", "32", "50.0GB", "1.0GB", "0.2GB", "51.2GB", "80.0GB", "28.8GB", "-",
+    ]  # fmt: skip
+    assert "objective latency: 3 stages, proved to be the best possible (exact)" in text
+    assert "capacity-only" in text
+    assert "note: bandwidth of cpu" in text
+
+
+def test_plan_with_a_gap_says_how_far_from_the_best_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = printed(capsys, a_plan(value=0.021, lower_bound=0.02, gap=0.05, unit="s"))
+    assert "0.021 s per token, at most 5.0% above the best possible (0.02 s per token)" in text
+
+
+def test_plan_without_a_bound_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = printed(capsys, a_plan(lower_bound=None, gap=None))
+    assert "no bound is known" in text
+
+
+def test_shortfall_shows_message_counted_left_out_and_remedies(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = printed(capsys, a_shortfall())
+    assert code == 4
+    assert text.startswith("aggregate split capacity for m ...\n")
+    counted = next(line for line in text.splitlines() if line.startswith("mfrggzdfmz"))
+    assert counted.split() == ["mfrggzdfmz", "(attic)", "80.0GB", "80.0GB", "unknown", "0.0GB", "unknown", "no", "17"]
+    out = next(line for line in text.splitlines() if line.startswith("zzzzzzzzzz"))
+    assert ["client" in out, "role client" in out, "role worker" in out, "invite it as a worker" in out] == [True] * 4
+    assert "1. add a node with 147.5GB (then it fits)" in text
+    assert "2. use q8_0 (closes 12.9GB of the gap, not enough alone)" in text
+
+
+def test_names_of_peers_cannot_move_the_cursor() -> None:
+    assert node_text(NODE, {NODE: "a\x1b[2J"}) == "mfrggzdfmz (a?[2J)"
+
+
+def test_node_of_a_nodes_file_keeps_its_whole_id() -> None:
+    assert node_text("mac-studio-in-the-attic", {}) == "mac-studio-in-the-attic"
