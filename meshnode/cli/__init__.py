@@ -19,6 +19,7 @@ _VERBS = {
     "invite": "Make a token that lets others join.",
     "invites": "List the tokens this node issued, or revoke one.",
     "remove": "Remove a node from the mesh for good.",
+    "leave": "Leave the mesh for good.",
     "status": "This node and its mesh in a few lines.",
     "peers": "Every node of the mesh: role, liveness, memory, RTT.",
     "capacity": "What this machine gives, device by device.",
