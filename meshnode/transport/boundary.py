@@ -17,6 +17,7 @@ from meshnode.events import Event
 from meshnode.membership.view import LinkFacts
 from proto.ids import BootId, NodeId
 from proto.messages import Message, Refusal
+from proto.parts import Role
 
 
 class LocalIdentity(Protocol):
@@ -90,8 +91,11 @@ class AdmissionGate(Protocol):
     def check_chain(self, node: NodeId, chain: tuple[bytes, ...]) -> Refusal | None:
         """None where `chain` proves `node` a member now, else why not (`bad_credential`, `removed`, `wrong_mesh`)."""
 
-    def redeem(self, token: str, joiner: NodeId, source_address: str) -> tuple[bytes, ...] | Refusal:
-        """Redeem an invite token for `joiner`, who has proved its key: its new chain, or why not."""
+    def redeem(
+        self, token: str, joiner: NodeId, source_address: str, role: Role | None = None
+    ) -> tuple[bytes, ...] | Refusal:
+        """Redeem an invite token for `joiner`, who has proved its key, with the `role` it asks for (None: the
+        token's): its new chain, or why not. `too_many_failures` asks to close the link without a word."""
 
     def is_revoked(self, node: NodeId) -> bool:
         """True where a valid revocation names `node` or an ancestor of its chain."""
