@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Found a mesh: make its root key and this node's membership, without running the node.
 
-    The first `meshnode run` does the same by itself. The root key can remove any member; with --export-root it goes into
+    The first `meshnode run` does the same by itself. The root key can remove any member; --export-root puts it into
     a file for you to keep offline, and `meshnode remove --root-key FILE` uses it.
 
     \b

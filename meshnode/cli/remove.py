@@ -14,12 +14,15 @@ from meshnode.cli.output import print_json, printable
 @click.argument("node")
 @click.option("--keep", multiple=True, metavar="NODE",
               help="Keep this node that NODE's branch admitted (`all`: every one). Repeatable.")  # fmt: skip
+@click.option("--root-key", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Sign with the mesh's root key in this file (`meshnode init --export-root`).")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @node_options
 @json_option
 def command(
-    state_dir: Path | None, config_file: Path | None, as_json: bool, node: str, keep: tuple[str, ...], yes: bool
-) -> None:
+    state_dir: Path | None, config_file: Path | None, as_json: bool,
+    node: str, keep: tuple[str, ...], root_key: Path | None, yes: bool,
+) -> None:  # fmt: skip
     """Remove NODE (its id, the beginning of it, or its name) from the mesh for good.
 
     Every member is told and refuses it from then on. It takes along every node that NODE admitted, directly or through
@@ -32,7 +35,8 @@ def command(
       meshnode remove attic --keep all
     """
     client = client_of(state_dir, config_file)
-    request = {"node": node, "keep": list(keep), "confirmed": False}
+    key_file = None if root_key is None else str(root_key.resolve())
+    request = {"node": node, "keep": list(keep), "root_key_file": key_file, "confirmed": False}
     consequences = client.post("/v1/remove", request)
     if not yes:
         _show(consequences, err=as_json)

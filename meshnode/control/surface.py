@@ -14,14 +14,23 @@ from meshnode.membership.view import MeshView
 
 
 class ControlError(Exception):
-    """A request that can't be carried out: HTTP status, stable code, one sentence, and the field it is about."""
+    """A request that can't be carried out: HTTP status, stable code, one sentence, advice, the field it is about."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, field: str = "", found: object = None, expected: str = ""
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        advice: str = "",
+        field: str = "",
+        found: object = None,
+        expected: str = "",
     ) -> None:
         self.status = status
         self.code = code
         self.message = message
+        self.advice = advice
         self.field = field
         self.found = found
         self.expected = expected
@@ -29,7 +38,7 @@ class ControlError(Exception):
 
     def to_dict(self) -> Json:
         """The body of the answer."""
-        known = {"field": self.field, "found": self.found, "expected": self.expected}
+        known = {"advice": self.advice, "field": self.field, "found": self.found, "expected": self.expected}
         return {"error": {"code": self.code, "message": self.message, **{k: v for k, v in known.items() if v}}}
 
     @classmethod
