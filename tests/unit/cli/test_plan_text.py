@@ -53,7 +53,8 @@ def test_plan_shows_stages_proof_and_notes(capsys: pytest.CaptureFixture[str]) -
     assert "m: 1 stage, context 108288 tokens, 1 lane" in text
     row = next(line for line in text.splitlines() if "0-31" in line)
     assert row.split() == [
-        "0", "mfrggzdfmz", "(attic)", "cpu", "0-31", "32", "50.0GB", "1.0GB", "0.2GB", "51.2GB", "80.0GB", "28.8GB", "-",
+        "0", "mfrggzdfmz", "(attic)", "cpu", "0-31", "32",
+        "50.0GB", "1.0GB", "0.2GB", "51.2GB", "80.0GB", "28.8GB", "-",
     ]  # fmt: skip
     assert "objective latency: 3 stages, proved to be the best possible (exact)" in text
     assert "capacity-only" in text
