@@ -11,7 +11,8 @@ aioquic is pinned below 1.8, because it has no public way to do what is needed h
 - *How much is unacknowledged*, so that frames wait in our own queue, where newer state still can replace them.
 - *The peer's certificate*: no event carries it and no verify callback exists. With `CERT_NONE` the handshake still
   proves possession of the key, and certificate dates, which wrong clocks break, don't matter.
-- *When the last authenticated packet came*, which is evidence of life.
+- *When the last authenticated packet came*, which is evidence of life, and *that the peer closed*, which is told only
+  after three probe time-outs.
 
 `tests/integration/transport/test_quic.py` holds each of these against the installed version.
 """
@@ -20,13 +21,16 @@ from __future__ import annotations
 
 import logging
 import ssl
+from typing import NamedTuple
 
 from aioquic import tls
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
+    QuicConnectionState,
 )
 from aioquic.quic.packet import QuicFrameType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -79,6 +83,15 @@ def _configuration(settings: TransportSettings, *, is_client: bool) -> QuicConfi
         supported_versions=SUPPORTED_VERSIONS,
         verify_mode=ssl.CERT_NONE,
     )
+
+
+class Ending(NamedTuple):
+    """Why a connection ends: QUIC's or the application's error code, the phrase that came with it, and which side
+    said so (an idle time-out and a protocol error found here are this side's)."""
+
+    error_code: int
+    phrase: str
+    by_peer: bool
 
 
 class MeshQuicConnection(QuicConnection):
@@ -177,6 +190,18 @@ class MeshQuicConnection(QuicConnection):
         """QUIC's own smoothed RTT: floored at 1 ms and slow to follow a path change, so a hint only."""
         return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
 
+    def has_stream(self, stream_id: int) -> bool:
+        """True from the stream's first byte, in either direction, until both sides have ended it."""
+        return stream_id in self._streams
+
+    def end_stream(self, stream_id: int, data: bytes) -> bool:
+        """Write `data` as the stream's last bytes; False where it has ended already."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sender._buffer_fin is not None:
+            return False
+        self.send_stream_data(stream_id, data, end_stream=True)
+        return True
+
     def unacknowledged_bytes(self, stream_id: int) -> int:
         """Bytes written to the stream that the peer has not acknowledged yet."""
         stream = self._streams.get(stream_id)
@@ -187,9 +212,18 @@ class MeshQuicConnection(QuicConnection):
         space = self._spaces.get(tls.Epoch.ONE_RTT)
         return None if space is None else space.largest_received_time
 
-    def acknowledge_with_data(self) -> None:
+    @property
+    def ending(self) -> Ending | None:
+        """How the connection is ending, as soon as that is certain; None while it lives. The event for it comes only
+        after three probe time-outs (RFC 9000, section 10.2), which can be seconds on a path that lost packets."""
+        if self._state not in END_STATES or self._close_event is None:
+            return None
+        by_peer = self._state is QuicConnectionState.DRAINING
+        return Ending(self._close_event.error_code, self._close_event.reason_phrase, by_peer)
+
+    def acknowledge_with_data(self, now_s: float) -> None:
         """Send a due acknowledgement along with data that is about to leave, not a millisecond later in a packet (and
         a timer, and a system call) of its own."""
         space = self._spaces.get(tls.Epoch.ONE_RTT)
-        if space is not None and space.ack_at is not None:
-            space.ack_at = 0.0
+        if space is not None and space.ack_at is not None and space.ack_at > now_s:
+            space.ack_at = now_s

@@ -1,8 +1,8 @@
 """Token buckets: how much a peer, a source network or the world may ask of this node.
 
-What lives here: `TokenBucket`, `SourceRates` (one bucket per source network) and `Budget` (a link's inbound budget, with
-the moment since which it is exceeded). What does not: what happens to an offender (the link and the endpoint decide).
-Pure: time is an argument.
+What lives here: `TokenBucket`, `SourceRates` (one bucket per source network) and `Budget` (a link's inbound budget,
+with the moment since which it is exceeded). What does not: what happens to an offender (the link and the endpoint
+decide). Pure: time is an argument.
 """
 
 from __future__ import annotations

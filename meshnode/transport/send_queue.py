@@ -59,12 +59,10 @@ class SendQueue:
         self.queued_bytes -= len(oldest.frame)
         return oldest.frame
 
-    def oldest_age_s(self, now_s: float) -> float:
-        """How long the foremost place has waited; 0 where nothing waits. A replaced frame keeps its place's age: what
+    def oldest_at_s(self) -> float | None:
+        """Since when the foremost place waits; None where nothing does. A replaced frame keeps its place's time: what
         counts is how long the peer has not been reading."""
-        if not self._queued:
-            return 0.0
-        return now_s - next(iter(self._queued.values())).at_s
+        return next(iter(self._queued.values())).at_s if self._queued else None
 
     def clear(self) -> None:
         """Drop everything."""

@@ -41,8 +41,9 @@ class TransportSettings:
     half_open_cap: int = 64
     """Most unauthenticated inbound links; the oldest goes for a newer one."""
     new_links_per_source_per_s: float = 10.0
-    """Inbound connection attempts per source network and second, and the burst above it that is let pass."""
-    new_links_per_source_burst: float = 40.0
+    new_links_per_source_burst: float = 100.0
+    """Inbound connection attempts per source network and second, and the burst above it that is let pass: a whole house
+    that comes back after a power cut is one source."""
     new_links_per_s: float = 200.0
     """Inbound connection attempts in all: each costs about a millisecond of processor time."""
     retries_per_s: float = 1000.0
@@ -52,8 +53,9 @@ class TransportSettings:
 
     unauthenticated_bytes: int = 16 * KIB
     """Most stream bytes read before a peer is authenticated: a hello and the largest proof fit."""
-    receive_window_bytes: int = 256 * KIB
-    """Stream bytes a peer may have on the way to us. aioquic would double it for ever; here it slides."""
+    receive_window_bytes: int = 576 * KIB
+    """Stream bytes a peer may have on the way to us, and the most a hostile one can make us buffer. Credit is renewed
+    by half windows, so half of it must hold the largest frame. aioquic would double it for ever; here it slides."""
     unacknowledged_bytes: int = 64 * KIB
     """Stream bytes given to QUIC ahead of acknowledgements; the rest waits in the send queue, where newer state can
     still replace it."""
