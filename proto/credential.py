@@ -151,8 +151,8 @@ def issue_credential(
 ) -> bytes:
     """One encoded credential for `node`, signed by `signer` (the root key, or a member that may invite).
 
-    It says nothing of whether the signer had that right: `exceeds` does, before, and `read_chain` after.
-    """
+    Raises `WireError` for a figure that peers would not read. It says nothing of whether the signer had that right:
+    `exceeds` does, before, and `read_chain` after."""
     credential = Credential(
         CREDENTIAL_FORMAT,
         public_key_of(mesh),
@@ -165,6 +165,7 @@ def issue_credential(
         token_id,
     )
     body = pack(credential)
+    unpack(body, Credential, "credential", MAX_CREDENTIAL_BYTES)
     return pack(_Signed(body, signer.sign(signing_input(_KIND, mesh, body))))
 
 

@@ -96,7 +96,7 @@ def sign_revocation(
     token_ids: Sequence[bytes] = (),
     kept: Sequence[bytes] = (),
 ) -> bytes:
-    """The encoded revocation. Raises `WireError` above 4,096 bytes (fewer `kept` or `token_ids` fit it)."""
+    """The encoded revocation. Raises `WireError` for more `kept` or `token_ids`, or more than 4,096 bytes in all."""
     target = None if node is None else public_key_of(node)
     body = pack(
         Revocation(
@@ -110,6 +110,7 @@ def sign_revocation(
             made_at_unix_s,
         )
     )
+    unpack(body, Revocation, "revocation", MAX_REVOCATION_BYTES)
     encoded = pack(_Signed(body, signer.sign(signing_input(_KIND, mesh, body))))
     if len(encoded) > MAX_REVOCATION_BYTES:
         raise WireError("revocation", "", f"{len(encoded)} bytes", f"at most {MAX_REVOCATION_BYTES} bytes")
