@@ -30,7 +30,6 @@ class Counters:
     links_accepted: int = 0
     links_dialled: int = 0
     handshakes_retried: int = 0
-    handshakes_dropped: int = 0
 
     def frame_sent(self, kind: str, count_bytes: int) -> None:
         """One frame of message type `kind` was handed to a link."""

@@ -206,6 +206,7 @@ class AcceptHandshake:
         self._local = local
         self._nonce = nonce
         self._expect = _Expect.HELLO
+        self._claimed: NodeId | None = None
         self._hello: Hello | None = None
         self._version = local.versions.highest
 
@@ -224,7 +225,7 @@ class AcceptHandshake:
     @property
     def claimed_peer(self) -> NodeId | None:
         """Who the dialler says it is; unproved until `Proved`."""
-        return None if self._hello is None else NodeId(self._hello.node)
+        return self._claimed
 
     def welcome(
         self, *, observed_address: str, peer_floor: int, issued_chain: tuple[bytes, ...] | None = None
@@ -239,6 +240,7 @@ class AcceptHandshake:
 
     def _challenge(self, hello: Hello) -> Say | Refuse:
         local = self._local
+        self._claimed = NodeId(hello.node)
         theirs = VersionRange(ProtocolVersion(*hello.lowest), ProtocolVersion(*hello.highest))
         version = highest_common(local.versions, theirs)
         if version is None:

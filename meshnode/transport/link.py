@@ -146,6 +146,10 @@ class Link:
         """True from the moment that its end is decided."""
         return self.channel.is_closing
 
+    def claimed_peer(self) -> NodeId | None:
+        """Who an inbound link's dialler says it is, before it has proved it; for reports only."""
+        return self._handshake.claimed_peer if isinstance(self._handshake, AcceptHandshake) else None
+
     def address_text(self) -> str:
         """Where the peer is, as on the wire."""
         return format_address(self.address)

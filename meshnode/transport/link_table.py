@@ -99,9 +99,9 @@ class LinkTable:
         found = self._current.get(peer)
         return None if found is None else found.link
 
-    def peers(self) -> tuple[NodeId, ...]:
-        """Every peer with a current link."""
-        return tuple(self._current)
+    def is_waiting(self, peer: NodeId) -> bool:
+        """True where a link to `peer` waits for a decision."""
+        return peer in self._waiting
 
     def arrive(self, candidate: Candidate, *, own_dial_leads: bool) -> tuple[Action, ...]:
         """An authenticated link came. `own_dial_leads` where a dial of ours to the same peer has reached it already and

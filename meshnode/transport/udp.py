@@ -138,7 +138,8 @@ class UdpSocket:
                 # An ICMP error of an earlier send, reported once on the next call: the error queue has the details.
                 if error.errno in _DEFERRED:
                     continue
-                raise
+                # Out of kernel memory or the like: what is there is still there when the loop comes round.
+                break
             local, at_s = self._read_ancillary(ancillary, clock_offset_s)
             found.append(Received(data, canonical(source), local, at_s))
         return found
