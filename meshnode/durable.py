@@ -51,6 +51,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`, mode 0600, durably, whole or not at all. Raises `StateError`, the old content kept."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
+        # In a container every start may have the same pid: the leftover of a crashed one is in nobody's way.
+        temporary.unlink(missing_ok=True)
         _write_synced(temporary, content)
         os.replace(temporary, path)
         _sync_directory(path.parent)
