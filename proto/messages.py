@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from proto.parts import MAX_CHAIN, Role, SignedPart
+from proto.parts import MAX_CHAIN, MAX_ROW, Role, RttEntry, SignedPart
 from proto.shapes import (
     WireAddress,
     WireBootId,
@@ -112,6 +112,8 @@ class RefusalCode(StrEnum):
     LEAVING = "leaving"
     REMOVED = "removed"
     LINK_LIMIT = "link_limit"
+    UNREACHABLE = "unreachable"
+    """The sender's probes went unanswered for the whole suspicion time: it holds the receiver dead."""
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
@@ -147,14 +149,19 @@ class DigestEntry(Struct, frozen=True, array_like=True):
 
 
 class ViewHash(Message, frozen=True, tag="view_hash"):
-    """Opens an anti-entropy round: a hash over all the sender's digest entries. Equal hashes end the round."""
+    """Opens an anti-entropy round: a hash over all the sender's live digest entries. Equal hashes end the round. In a
+    large mesh `buckets` adds 4 bytes for each bucket of short ids (a power of two of them), so that only those that
+    differ are compared line by line."""
 
     value: Annotated[bytes, Meta(min_length=8, max_length=8)]
     nodes: WireCounter
+    buckets: Annotated[bytes, Meta(max_length=1024)] = b""
 
 
 class Digest(Message, frozen=True, tag="digest"):
-    """One page of the sender's digest. `answer_wanted` asks the peer for its own digest after its delta."""
+    """One page of the sender's digest: the nodes whose short id's first byte is `page` modulo `pages`, all of them that
+    the sender holds as living. `pages` 0 marks a list of single nodes instead. `answer_wanted` asks the receiver, after
+    its delta, for its own lines of the nodes where the sender is ahead."""
 
     entries: Annotated[tuple[DigestEntry, ...], Meta(max_length=2048)]
     page: WireCounter
@@ -194,6 +201,13 @@ class RowRequest(Message, frozen=True, tag="row_request"):
     """Asks the receiver for its full RTT row (above `max_links` nodes rows are not gossiped)."""
 
     nonce: WireProbeNonce
+
+
+class Row(Message, frozen=True, tag="row"):
+    """Answer to a row request: the sender's own RTT row, good for this link only and not signed."""
+
+    nonce: WireProbeNonce
+    entries: Annotated[tuple[RttEntry, ...], Meta(max_length=MAX_ROW)]
 
 
 # --- probes: datagrams of at most 1,100 bytes, and the reliable ping on the control stream --------------------------
@@ -344,6 +358,7 @@ CONTROL_MESSAGES: dict[type[Message], int] = {
     Digest: 256 * _KIB,
     Delta: 256 * _KIB,
     RowRequest: 1 * _KIB,
+    Row: 8 * _KIB,
     Ping: 1 * _KIB,
     Ack: 1 * _KIB,
     PingRequest: 1 * _KIB,

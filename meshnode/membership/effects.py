@@ -58,10 +58,18 @@ class PersistIncarnation:
 
 
 @dataclass(frozen=True, slots=True)
+class Deliver:
+    """Hand `message`, which came from `peer` by a relayed path and is not membership's own, to the room it is for."""
+
+    peer: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Report `event` to the log and the event stream."""
 
     event: Event
 
 
-Effect = Send | SendDatagram | Dial | CloseLink | PersistIncarnation | Emit
+Effect = Send | SendDatagram | Dial | CloseLink | PersistIncarnation | Deliver | Emit

@@ -1,0 +1,102 @@
+"""Network coordinates: an estimate of the RTT between two nodes that have no link.
+
+Vivaldi (Dabek, Cox, Kaashoek, Morris, SIGCOMM 2004) with height: each node keeps a point in 4 dimensions and a height
+for its access link; RTT(a, b) is estimated as |a - b| + height_a + height_b. Every sample pulls the node along the line
+to the peer, the more the surer the peer is (section 3.3, constants c_e = c_c = 0.25). Samples pass a median of three
+first, so that one queueing spike does not throw the node across the map (Ledlie, Gardner, Seltzer, NSDI 2007).
+
+Estimates are useless below a few milliseconds (facts, section 8) and are marked as estimates wherever shown.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+
+from proto.parts import COORDINATE_DIMENSIONS, Coordinate
+
+C_ERROR = 0.25
+C_CORRECTION = 0.25
+ERROR_START = 1.5
+HEIGHT_MIN_US = 10.0
+FILTER_SAMPLES = 3
+MAX_TRACKED_PEERS = 128
+
+Wire = tuple[float, ...]
+"""Position (4), height and error in one tuple, as an `Ack` carries it; microseconds and a fraction."""
+
+
+class LocalCoordinate:
+    """The local node's own point and its movement."""
+
+    __slots__ = ("_filters", "_rng", "_wire", "error", "height_us", "position_us")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.position_us: list[float] = [0.0] * COORDINATE_DIMENSIONS
+        self.height_us = HEIGHT_MIN_US
+        self.error = ERROR_START
+        self._filters: dict[str, deque[float]] = {}
+        self._wire: Wire | None = None
+
+    def update(self, peer: str, rtt_s: float, peer_wire: Wire) -> None:
+        """Moves by one sample of `rtt_s` to `peer`, which said it stands at `peer_wire`; nonsense is ignored."""
+        if len(peer_wire) != COORDINATE_DIMENSIONS + 2 or not all(map(math.isfinite, peer_wire)):
+            return
+        rtt_us = self._filtered(peer, rtt_s * 1e6)
+        peer_height_us, peer_error = max(0.0, peer_wire[-2]), min(10.0, max(1e-3, peer_wire[-1]))
+        difference = [own - theirs for own, theirs in zip(self.position_us, peer_wire, strict=False)]
+        plane_us = math.hypot(*difference)
+        estimate_us = plane_us + self.height_us + peer_height_us
+        weight = self.error / (self.error + peer_error)
+        sample_error = abs(estimate_us - rtt_us) / rtt_us
+        self.error = min(ERROR_START, sample_error * C_ERROR * weight + self.error * (1 - C_ERROR * weight))
+        force_us = C_CORRECTION * weight * (rtt_us - estimate_us)
+        direction = [d / plane_us for d in difference] if plane_us > 1.0 else self._any_direction()
+        # The unit vector of the space with height is [direction, heights] / (|direction| + heights): section 5.4.
+        share = 1.0 if plane_us <= 1.0 else plane_us / max(1.0, estimate_us)
+        self.position_us = [
+            max(-1e9, min(1e9, own + force_us * share * d)) for own, d in zip(self.position_us, direction, strict=True)
+        ]
+        height_share = (self.height_us + peer_height_us) / max(1.0, estimate_us)
+        self.height_us = min(1e9, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
+        self._wire = None
+
+    def wire(self) -> Wire:
+        """As an `Ack` carries it, whole microseconds."""
+        if self._wire is None:
+            self._wire = (*(round(p, 1) for p in self.position_us), round(self.height_us, 1), round(self.error, 4))
+        return self._wire
+
+    def coordinate(self) -> Coordinate:
+        """As the network part carries it."""
+        wire = self.wire()
+        return Coordinate(
+            position_us=(wire[0], wire[1], wire[2], wire[3]), height_us=wire[-2], error=max(0.0, wire[-1])
+        )
+
+    def _filtered(self, peer: str, rtt_us: float) -> float:
+        samples = self._filters.get(peer)
+        if samples is None:
+            if len(self._filters) >= MAX_TRACKED_PEERS:
+                self._filters.pop(next(iter(self._filters)))
+            samples = self._filters[peer] = deque(maxlen=FILTER_SAMPLES)
+        samples.append(rtt_us)
+        return sorted(samples)[len(samples) // 2]
+
+    def _any_direction(self) -> list[float]:
+        vector = [self._rng.uniform(-1.0, 1.0) for _ in range(COORDINATE_DIMENSIONS)]
+        length = math.hypot(*vector) or 1.0
+        return [v / length for v in vector]
+
+
+def estimate_us(a: Coordinate, b: Coordinate) -> float:
+    """Estimated RTT in microseconds between two nodes at `a` and `b`."""
+    plane_us = math.dist(a.position_us, b.position_us)
+    return plane_us + a.height_us + b.height_us
+
+
+def estimate_error(a: Coordinate, b: Coordinate) -> float:
+    """Relative error to expect of `estimate_us`: the larger of the two nodes' own."""
+    return max(a.error, b.error)

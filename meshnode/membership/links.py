@@ -1,0 +1,40 @@
+"""One link to a peer as membership sees it: its facts, when it was last heard, its RTT.
+
+What lives here: `Link`. What does not: sockets and streams (`meshnode.transport`).
+"""
+
+from __future__ import annotations
+
+from meshnode.membership.rtt import RttEstimator
+from meshnode.membership.timers import Timer
+from meshnode.membership.view import LinkFacts
+from proto.ids import NodeId
+from proto.parts import RttEntry
+
+
+class Link:
+    """A standing, authenticated link."""
+
+    __slots__ = (
+        "facts",
+        "heard_at_s",
+        "peer",
+        "published_rtt",
+        "reported_rtt_ms",
+        "rtt",
+        "rtt_timer",
+        "sync_until_s",
+        "up_at_s",
+    )
+
+    def __init__(self, peer: NodeId, facts: LinkFacts, now: float) -> None:
+        self.peer = peer
+        self.facts = facts
+        self.up_at_s = now
+        self.heard_at_s = now
+        self.rtt = RttEstimator()
+        self.rtt_timer: Timer | None = None
+        self.sync_until_s = 0.0
+        """An anti-entropy round with this peer is open until then."""
+        self.published_rtt: RttEntry | None = None
+        self.reported_rtt_ms: float | None = None

@@ -1,0 +1,491 @@
+"""Membership of one node, whole: every input the outside has, every effect it must carry out.
+
+Theory of operation. The machine is sans-IO: time and randomness are arguments, inputs return effects (`effects`), and
+`next_wakeup()` says when `poll` is due. One idea per file beside this one; this file only hands inputs to them:
+
+    link_up, link_down, dial_failed  ->  topology, gossip, pings, detector
+    Ping, Ack, PingRequest           ->  pings, detector -> judge (who is alive)
+    ViewHash, Digest, Delta          ->  gossip; accepted parts -> records, judge; claims -> judge
+    Relay                            ->  relaying
+    publish_offer, set_addresses     ->  publisher (the local node's own record)
+    view                             ->  picture
+
+What lives here: `Membership`, and the acceptance of parts. Called by the daemon's mesh driver and by the simulator,
+which run the same class."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from meshnode.events import (
+    HealthChanged,
+    NodeStalled,
+    PeerIdentityConflict,
+    PeerJoined,
+    PeerUpdated,
+    RecordRejected,
+)
+from meshnode.membership.awareness import STALLED, Awareness
+from meshnode.membership.board import Board
+from meshnode.membership.coordinates import LocalCoordinate
+from meshnode.membership.detector import Detector
+from meshnode.membership.effects import CloseLink, Deliver, Effect, Send
+from meshnode.membership.gossip import Gossip, News
+from meshnode.membership.judge import Judge
+from meshnode.membership.links import Link
+from meshnode.membership.local import LocalNode, OfferDraft
+from meshnode.membership.picture import Picture
+from meshnode.membership.pings import Pings
+from meshnode.membership.publisher import Publisher
+from meshnode.membership.records import MAX_PART_BYTES, NodeEntry, PartHead, head_of
+from meshnode.membership.relaying import Relaying
+from meshnode.membership.settings import MembershipSettings
+from meshnode.membership.topology import Topology
+from meshnode.membership.trust import Rejection, Trust
+from meshnode.membership.view import LinkFacts, MeshView, Status
+from proto.ids import NodeId
+from proto.messages import (
+    Ack,
+    ClaimKind,
+    Delta,
+    Digest,
+    IndirectAck,
+    Message,
+    Ping,
+    PingRequest,
+    RefusalCode,
+    Relay,
+    Row,
+    RowRequest,
+    ViewHash,
+)
+from proto.parts import IdentityPart, Part, PartKind, Role, SignedPart
+
+SURPLUS = frozenset({RefusalCode.LINK_LIMIT, RefusalCode.DUPLICATE_LINK, RefusalCode.BUSY})
+"""Ends of a link that say nothing about the peer's health."""
+FAREWELL = frozenset({RefusalCode.LEAVING, RefusalCode.REMOVED, RefusalCode.REVOKED, RefusalCode.IDENTITY_IN_USE})
+"""Ends of a link that say that it shall not come back by itself."""
+EXPIRE_INTERVAL_S = 60.0
+OVERLOAD_MEMORY_S = 0.1
+"""How long after a late wake-up RTT samples are dropped."""
+REPORT_STALL_S = 0.5
+BOOT_CHANGES_TO_REPORT = 3
+BOOT_WINDOW_S = 60.0
+"""So many changes of boot id within the window are two processes, not restarts (notes: more than 2 in 60 s)."""
+MEASURE_SPACING_S = 5.2
+"""Between the two samples of a measurement on demand: spread enough to corroborate."""
+
+
+class Membership:
+    """One node's membership. Every input takes `now` (monotonic seconds, never going back) and returns effects in
+    order."""
+
+    def __init__(
+        self, local: LocalNode, settings: MembershipSettings, trust: Trust, rng: random.Random, now: float
+    ) -> None:
+        board = self._board = Board(local, settings, trust, rng)
+        self.awareness = Awareness(settings.awareness_max)
+        coordinate = LocalCoordinate(rng)
+        self._judge = Judge(board, self.awareness)
+        self._detector = Detector(board, self.awareness)
+        self._gossip = Gossip(board)
+        self._pings = Pings(board, coordinate)
+        self._topology = Topology(board)
+        self._relaying = Relaying(board)
+        self._publisher = Publisher(board, self.awareness, coordinate, now)
+        self._picture = Picture(board, self._topology, self._relaying)
+        self._wire_parts()
+        self._boots: dict[NodeId, list[tuple[float, bytes]]] = {}
+        self._handlers: dict[type[Message], Callable[[NodeId, Any, float, float], None]] = {
+            ViewHash: lambda peer, message, _, now: self._gossip.handle_view_hash(peer, message, now),
+            Digest: lambda peer, message, _, now: self._gossip.handle_digest(peer, message, now),
+            Delta: self._on_delta,
+            Ping: lambda peer, message, at, now: self._pings.handle_ping(peer, message, at, now, reliable=True),
+            Ack: self._pings.handle_ack,
+            PingRequest: lambda peer, message, _, now: self._detector.handle_request(peer, message, now),
+            IndirectAck: lambda peer, message, _, now: self._detector.handle_indirect(peer, message, now),
+            Relay: self._on_relay,
+            RowRequest: self._on_row_request,
+            Row: self._on_row,
+        }
+        self._detector.start(now)
+        self._gossip.start(now)
+        self._topology.start(now)
+        board.timers.at(now + EXPIRE_INTERVAL_S, self._expire)
+        board.take_effects()
+
+    def _wire_parts(self) -> None:
+        self._judge.gossip, self._judge.detector, self._judge.topology = self._gossip, self._detector, self._topology
+        self._detector.judge, self._detector.pings = self._judge, self._pings
+        self._detector.relaying, self._detector.topology = self._relaying, self._topology
+        self._pings.detector, self._pings.judge, self._pings.publisher = self._detector, self._judge, self._publisher
+        self._topology.detector = self._detector
+        self._relaying.pings = self._pings
+        self._publisher.gossip = self._gossip
+
+    # --- what is known ---
+
+    @property
+    def incarnation(self) -> int:
+        """The local node's own incarnation."""
+        return self._board.incarnation
+
+    @property
+    def settings(self) -> MembershipSettings:
+        return self._board.settings
+
+    def view(self, now: float) -> MeshView:
+        """The mesh as this node sees it; cached until something changes, and at most a second old."""
+        return self._picture.view(now)
+
+    def view_hash(self) -> int:
+        """64 bits over everything live that this node holds: equal on nodes that know the same."""
+        return self._board.store.view_hash()
+
+    def floor_of(self, node: NodeId) -> int:
+        """The incarnation that `node` must exceed to come back here; told to it when a link is made."""
+        return self._board.store.floor_of(node)
+
+    def addresses_of(self, node: NodeId) -> tuple[str, ...]:
+        """Every address known of `node`, best first: what the known-peers file should keep."""
+        return self._topology.addresses_of(node)
+
+    def next_wakeup(self) -> float:
+        """When `poll` is due; infinity never occurs, since the periods go on."""
+        return self._board.timers.next_due_s()
+
+    # --- time ---
+
+    def poll(self, now: float) -> list[Effect]:
+        """Runs everything due. A poll that comes late says that this process did not run."""
+        late_s = now - self._board.timers.next_due_s()
+        if late_s > self._board.settings.sample_lateness_s:
+            self._board.overloaded_until_s = now + OVERLOAD_MEMORY_S
+        if late_s > self._board.settings.lateness_s:
+            self._stalled(late_s, now)
+        self._board.timers.run_due(now)
+        return self._board.take_effects()
+
+    def stalled(self, duration_s: float, now: float) -> list[Effect]:
+        """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while."""
+        self._stalled(duration_s, now)
+        return self._board.take_effects()
+
+    def _stalled(self, duration_s: float, now: float) -> None:
+        board = self._board
+        board.quiet_until_s = max(board.quiet_until_s, now + board.settings.grace_after_stall_s)
+        board.overloaded_until_s = now + OVERLOAD_MEMORY_S
+        self._detector.abandon()
+        self._judge.start_over(now)
+        worse = self.awareness.change(STALLED)
+        if duration_s >= REPORT_STALL_S:
+            board.emit(NodeStalled(duration_s, "the process did not run"))
+            if worse:
+                board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
+
+    def _expire(self, _: None, now: float) -> None:
+        self._board.timers.at(now + EXPIRE_INTERVAL_S, self._expire)
+        self._board.store.expire(now)
+
+    # --- links ---
+
+    def link_up(self, peer: NodeId, facts: LinkFacts, floor: int, now: float) -> list[Effect]:
+        """An authenticated link stands. `floor` is the incarnation that the peer holds against us: we go above it.
+        Again for a peer that has one already: the new link took the old one's place."""
+        board = self._board
+        link = Link(peer, facts, now)
+        board.links[peer] = link
+        board.store.changes += 1
+        self._relaying.drop(peer)
+        if floor >= board.incarnation:
+            self._publisher.rise_above(floor, now)
+        self._gossip.link_up(peer, facts.dialled_by_us, now)
+        self._topology.linked(peer, now)
+        self._detector.linked(peer)
+        self._heard(peer, now, now)
+        self._pings.linked(link, now)
+        return board.take_effects()
+
+    def link_down(self, peer: NodeId, code: str, reason: str, now: float) -> list[Effect]:
+        """The link ended: `code` is a `RefusalCode` value or the transport's `idle_timeout` or `connection_lost`."""
+        board = self._board
+        link = board.links.pop(peer, None)
+        if link is None:
+            return board.take_effects()
+        board.store.changes += 1
+        if link.rtt_timer is not None:
+            link.rtt_timer.cancel()
+        self._detector.unlinked(peer)
+        self._relaying.carrier_lost(peer)
+        self._publisher.link_ended(link, now)
+        surplus = code in SURPLUS
+        if code not in FAREWELL:
+            self._topology.unlinked(peer, surplus, now)
+            if not surplus and board.live_entry(peer) is not None:
+                self._detector.end_burst(peer)
+                self._detector.burst(peer, now)
+        return board.take_effects()
+
+    def dial_failed(self, peer: NodeId, reason: str, now: float) -> list[Effect]:
+        """No address of `peer` answered, or it refused."""
+        self._topology.dial_failed(peer, reason, now)
+        return self._board.take_effects()
+
+    def migrated(self, peer: NodeId, address: str, now: float) -> list[Effect]:
+        """The peer's address changed under a living link: what was measured belongs to the old path."""
+        link = self._board.links.get(peer)
+        if link is not None:
+            link.facts = replace(link.facts, address=address)
+            link.rtt.reset()
+            link.reported_rtt_ms = None
+            self._board.store.changes += 1
+            self._pings.datagram(peer, now, rtt=True)
+        return self._board.take_effects()
+
+    def path_trouble(self, peer: NodeId, reason: str, now: float) -> list[Effect]:
+        """A sign that `peer` may be gone (an ICMP refusal, QUIC's own probes unanswered): a burst, no verdict."""
+        if peer in self._board.links and self._board.live_entry(peer) is not None:
+            self._detector.burst(peer, now)
+        return self._board.take_effects()
+
+    # --- messages ---
+
+    def receive(self, peer: NodeId, message: Message, received_at: float, now: float) -> list[Effect]:
+        """A control message from a linked peer; types that are not membership's own are ignored."""
+        if peer in self._board.links:
+            self._heard(peer, received_at, now)
+            handler = self._handlers.get(type(message))
+            if handler is not None:
+                handler(peer, message, received_at, now)
+        return self._board.take_effects()
+
+    def receive_datagram(self, peer: NodeId, message: Message, received_at: float, now: float) -> list[Effect]:
+        """A probe message from a linked peer, with the time its datagram reached this machine."""
+        if peer in self._board.links:
+            self._heard(peer, received_at, now)
+            if type(message) is Ping:
+                self._pings.handle_ping(peer, message, received_at, now, reliable=False)
+            elif type(message) is Ack:
+                self._pings.handle_ack(peer, message, received_at, now)
+            elif type(message) is PingRequest:
+                self._detector.handle_request(peer, message, now)
+            elif type(message) is IndirectAck:
+                self._detector.handle_indirect(peer, message, now)
+        return self._board.take_effects()
+
+    def _heard(self, peer: NodeId, received_at: float, now: float) -> None:
+        """An authenticated packet came from `peer`: whatever it says, it lives."""
+        entry = self._board.store.entries.get(peer)
+        if entry is not None:
+            entry.heard_at_s = received_at
+            if peer in self._judge.cases or entry.status is Status.DEAD:
+                self._judge.heard(entry, received_at, now)
+        self._detector.heard(peer, now)
+
+    def _on_delta(self, peer: NodeId, delta: Delta, _: float, now: float) -> None:
+        for signed in delta.parts:
+            self._take_part(signed, peer, now)
+        for claim in delta.claims:
+            if claim.subject != self._board.node:
+                self._judge.hear_claim(claim, peer, now)
+            elif claim.kind is not ClaimKind.ALIVE and claim.incarnation >= self._board.incarnation:
+                self._publisher.refute(claim.incarnation, NodeId(claim.accuser), now)
+
+    def _on_relay(self, peer: NodeId, relay: Relay, _: float, now: float) -> None:
+        opened = self._relaying.handle(peer, relay, now)
+        if opened is not None:
+            self._board.effects.append(Deliver(*opened))
+
+    def _on_row_request(self, peer: NodeId, request: RowRequest, _: float, now: float) -> None:
+        self._board.send(peer, Row(request.nonce, self._publisher.row(now)), coalesce="row")
+
+    def _on_row(self, peer: NodeId, row: Row, _: float, now: float) -> None:
+        self._picture.asked_rows[peer] = (now, {entry.peer: entry for entry in row.entries})
+        self._board.store.changes += 1
+
+    # --- accepting parts ---
+
+    def _take_part(self, signed: SignedPart, via: NodeId, now: float) -> None:
+        """One relayed part: skipped if it is no news, verified once, stored, and its consequences drawn."""
+        head = head_of(signed)
+        if head is None or len(signed.body) > MAX_PART_BYTES[signed.kind]:
+            self._reject(head, signed, via, "malformed" if head is None else "too large")
+            return
+        entry = self._board.store.get(NodeId(head.node))
+        if not self._is_news(entry, head, signed, via, now):
+            return
+        opened = self._board.trust.open_part(signed)
+        if isinstance(opened, Rejection):
+            self._reject(head, signed, via, f"{opened.reason} {opened.text}".strip())
+        elif head.node == self._board.node:
+            self._publisher.foreign_part(opened, via, now)
+        elif entry is None:
+            self._welcome(opened, signed, via, now)
+        else:
+            self._update(entry, opened, signed, via, now)
+
+    def _is_news(self, entry: NodeEntry | None, head: PartHead, signed: SignedPart, via: NodeId, now: float) -> bool:
+        """Whether the part is worth verifying; a stale one about the dead is answered with the accusation."""
+        order = (head.incarnation, head.version)
+        if head.node == self._board.node:
+            held = self._publisher.entry.order_of(signed.kind)
+            return order > held or (
+                signed.kind is PartKind.IDENTITY and order == held and self._is_another_boot(signed)
+            )
+        if entry is None:
+            return signed.kind is PartKind.IDENTITY and head.incarnation > self._board.store.floor_of(NodeId(head.node))
+        if entry.is_live:
+            return order > entry.order_of(signed.kind)
+        if signed.kind is not PartKind.IDENTITY:
+            return False
+        if head.incarnation > entry.incarnation:
+            return True
+        is_goodbye = head.incarnation == entry.incarnation and order > entry.order_of(signed.kind)
+        if entry.status is Status.DEAD and is_goodbye:
+            return True
+        self._gossip.answer_with_accusation(via, entry, now)
+        return False
+
+    def _is_another_boot(self, signed: SignedPart) -> bool:
+        own = self._publisher.entry.identity_signed
+        return own is not None and own.body != signed.body
+
+    def _welcome(self, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
+        """The first identity of a node: it joins. A goodbye of somebody unknown is nobody's news."""
+        if not isinstance(part, IdentityPart) or part.left:
+            return
+        node = NodeId(part.node)
+        role = self._board.trust.role_of(node) or Role.CLIENT
+        entry = self._board.store.add(node, role, part.incarnation, now)
+        if entry is None:
+            self._board.emit(RecordRejected(node, via, "identity", "the mesh holds all the nodes it may"))
+            return
+        self._board.store.put(entry, signed, part, now)
+        self._note_boot(entry, part, now)
+        if node in self._board.links:
+            entry.heard_at_s = now
+        self._board.emit(PeerJoined(node, role.value, part.incarnation, None))
+        self._gossip.learned(entry, signed, via, News.FRESH, now)
+        self._topology.learned(node, now)
+
+    def _update(self, entry: NodeEntry, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
+        """A newer part of a known node."""
+        if not entry.is_live and not (
+            isinstance(part, IdentityPart) and (part.left or part.incarnation > entry.incarnation)
+        ):
+            self._gossip.answer_with_accusation(via, entry, now)
+            return
+        news = News.ROUTINE
+        if isinstance(part, IdentityPart):
+            news = self._news_of(entry, part)
+            entry.role = self._board.trust.role_of(entry.node) or entry.role
+            self._note_boot(entry, part, now)
+        self._board.store.put(entry, signed, part, now)
+        if isinstance(part, IdentityPart):
+            self._judge.owner_says(entry, part, now)
+        self._board.emit(PeerUpdated(entry.node, signed.kind.value, part.incarnation, part.version))
+        self._gossip.learned(entry, signed, via, news, now)
+
+    def _news_of(self, entry: NodeEntry, part: IdentityPart) -> News:
+        if part.left or entry.status is not Status.ALIVE or entry.node in self._judge.cases:
+            return News.URGENT
+        return News.FRESH if part.incarnation > entry.incarnation else News.ROUTINE
+
+    def _note_boot(self, entry: NodeEntry, part: IdentityPart, now: float) -> None:
+        """Two processes with one key show as boot ids that take turns."""
+        held = entry.identity
+        if held is None or held.boot_id == part.boot_id:
+            return
+        changes = [(at, boot) for at, boot in self._boots.get(entry.node, []) if now - at < BOOT_WINDOW_S]
+        changes.append((now, part.boot_id))
+        self._boots[entry.node] = changes
+        boots = [boot for _, boot in changes]
+        if len(changes) >= BOOT_CHANGES_TO_REPORT and len(set(boots)) < len(boots):
+            self._board.emit(
+                PeerIdentityConflict(
+                    entry.node,
+                    ", ".join(part.addresses) or "unknown",
+                    ", ".join(held.addresses) or "unknown",
+                    "two processes run with this node's key: stop one, or give it an own state directory",
+                )
+            )
+            self._boots[entry.node] = []
+
+    def _reject(self, head: PartHead | None, signed: SignedPart, via: NodeId, reason: str) -> None:
+        subject = head.node[:64] if head is not None else "unknown"
+        self._board.emit(RecordRejected(subject, via, signed.kind.value, reason))
+
+    # --- the local node's word ---
+
+    def publish_offer(self, draft: OfferDraft, now: float) -> list[Effect]:
+        """What the node offers now; said when it differs by more than 5 %, at most once a second."""
+        self._publisher.publish_offer(draft, now)
+        return self._board.take_effects()
+
+    def set_addresses(self, addresses: tuple[str, ...], now: float) -> list[Effect]:
+        """Where the local node answers now, best first."""
+        self._publisher.set_addresses(addresses, now)
+        return self._board.take_effects()
+
+    def describe(self, local: LocalNode, now: float) -> list[Effect]:
+        """The local node's description changed (features, engine, chain); node, mesh and boot id stay as they are."""
+        self._publisher.describe(local, now)
+        return self._board.take_effects()
+
+    def known_peers(self, peers: Mapping[NodeId, tuple[str, ...]], now: float) -> list[Effect]:
+        """Peers from outside gossip: the known-peers file, a static list, an invite's members. They are dialled."""
+        self._topology.know(peers, now)
+        return self._board.take_effects()
+
+    def leave(self, now: float) -> list[Effect]:
+        """Says goodbye to everybody; the outside closes the links once it is sent."""
+        self._publisher.leave(now)
+        return self._board.take_effects()
+
+    # --- what others ask of membership ---
+
+    def measure(self, peers: Iterable[NodeId], now: float) -> list[Effect]:
+        """Samples the RTT to `peers` at once and again 5.2 s later; dials those without a link, asks for their rows."""
+        board = self._board
+        for peer in peers:
+            if peer in board.links:
+                self._pings.datagram(peer, now, rtt=True)
+                board.timers.at(now + MEASURE_SPACING_S, self._measure_again, peer)
+                if board.is_large:
+                    board.send(peer, RowRequest(board.nonce()), coalesce="row_request")
+            elif peer != board.node and board.live_entry(peer) is not None:
+                self._topology.dial_now(peer, now)
+        return board.take_effects()
+
+    def _measure_again(self, peer: NodeId, now: float) -> None:
+        if peer in self._board.links:
+            self._pings.datagram(peer, now, rtt=True)
+
+    def send(self, peer: NodeId, message: Message, now: float) -> list[Effect]:
+        """Sends another room's control message by the best path: the link, else a relayed path, else nothing."""
+        if peer in self._board.links:
+            self._board.effects.append(Send(peer, message))
+        else:
+            self._relaying.send(peer, message)
+        return self._board.take_effects()
+
+    def revoked(self, nodes: Iterable[NodeId], now: float) -> list[Effect]:
+        """These nodes are members no more: their records, links and paths go; `Trust` refuses them from now on."""
+        board = self._board
+        for node in nodes:
+            if node == board.node:
+                continue
+            self._judge.forget(node)
+            self._detector.end_burst(node)
+            self._topology.forget(node)
+            self._relaying.drop(node)
+            self._relaying.carrier_lost(node)
+            self._picture.asked_rows.pop(node, None)
+            self._boots.pop(node, None)
+            board.store.remove(node)
+            if node in board.links:
+                board.effects.append(CloseLink(node, RefusalCode.REMOVED, "this node was removed from the mesh"))
+        return board.take_effects()

@@ -1,0 +1,147 @@
+"""Pings and acks: their nonces, the RTT samples they give, and the schedule of timed pings.
+
+A ping carries the sender's incarnation and, as a buddy notice, the incarnation it holds the receiver suspect or dead at
+(Lifeguard, section IV-C). An ack tells how long it was held, which is subtracted, and whether its sender's loop lagged,
+in which case the sample is dropped. Timed pings go out at link-up, after 1 s and 5.5 s (so that a link is corroborated
+after 5.5 s), then every `rtt_interval_s`, skipping links that a probe has just sampled (design, section 5).
+
+What lives here: `Pings`. What does not: what a missing ack means (`detector`), the estimator (`rtt`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshnode.events import RttChanged
+from meshnode.membership.board import Board
+from meshnode.membership.coordinates import LocalCoordinate
+from meshnode.membership.links import Link
+from meshnode.membership.rtt import RttEstimator
+from proto.ids import NodeId
+from proto.messages import Ack, Ping
+
+if TYPE_CHECKING:
+    from meshnode.membership.detector import Detector
+    from meshnode.membership.judge import Judge
+    from meshnode.membership.publisher import Publisher
+
+FIRST_SAMPLES_S = (1.0, 5.5)
+"""Timed pings after the first one at link-up; the last makes two samples spread over more than 5 s."""
+MAX_HOLD_US = 600_000_000
+FORGET_PINGS_AFTER_S = 15.0
+
+
+class Pings:
+    """Outgoing pings by nonce. `detector`, `judge` and `publisher` are set by the composition."""
+
+    detector: Detector
+    judge: Judge
+    publisher: Publisher
+
+    def __init__(self, board: Board, coordinate: LocalCoordinate) -> None:
+        self._board = board
+        self._coordinate = coordinate
+        self._sent: dict[int, tuple[NodeId, float, bool]] = {}
+        """nonce -> (peer, sent at, timed)."""
+        self._sweep_above = 256
+
+    # --- sending ---
+
+    def datagram(self, peer: NodeId, now: float, rtt: bool = False) -> int:
+        """One timed ping in a datagram; returns its nonce."""
+        nonce = self._remember(peer, now, True)
+        accused_at = self.judge.accused_incarnation(peer)
+        self._board.send_datagram(peer, Ping(nonce, self._board.incarnation, rtt, accused_at))
+        return nonce
+
+    def reliable(self, peer: NodeId, now: float) -> int:
+        """One ping on the control stream: gets through where datagrams are lost or blocked; gives no RTT sample."""
+        nonce = self._remember(peer, now, False)
+        accused_at = self.judge.accused_incarnation(peer)
+        self._board.send(peer, Ping(nonce, self._board.incarnation, False, accused_at), coalesce="ping")
+        return nonce
+
+    def _remember(self, peer: NodeId, now: float, timed: bool) -> int:
+        if len(self._sent) >= self._sweep_above:
+            self._sent = {n: ping for n, ping in self._sent.items() if now - ping[1] < FORGET_PINGS_AFTER_S}
+            self._sweep_above = 256 + 2 * len(self._sent)
+        nonce = self._board.nonce()
+        self._sent[nonce] = (peer, now, timed)
+        return nonce
+
+    # --- the schedule of timed pings ---
+
+    def linked(self, link: Link, now: float) -> None:
+        """A link is up: its first sample, and the two that corroborate it."""
+        self.datagram(link.peer, now, rtt=True)
+        self._schedule(link, 0, now)
+
+    def _schedule(self, link: Link, step: int, now: float) -> None:
+        if step < len(FIRST_SAMPLES_S):
+            due_s = link.up_at_s + FIRST_SAMPLES_S[step]
+        else:
+            due_s = now + self._board.jittered(self._board.settings.rtt_interval_s)
+        link.rtt_timer = self._board.timers.at(due_s, self._due, (link, step))
+
+    def _due(self, what: tuple[Link, int], now: float) -> None:
+        link, step = what
+        if self._board.links.get(link.peer) is not link:
+            return
+        recently_s = now - 0.75 * self._board.settings.rtt_interval_s
+        if step < len(FIRST_SAMPLES_S) or link.rtt.samples == 0 or link.rtt.last_at_s < recently_s:
+            self.datagram(link.peer, now, rtt=True)
+        self._schedule(link, step + 1, now)
+
+    # --- receiving ---
+
+    def ack_for(self, ping: Ping, received_at: float, now: float) -> Ack:
+        """The answer to a ping that arrived at `received_at`."""
+        hold_us = min(MAX_HOLD_US, max(0, round((now - received_at) * 1e6)))
+        overloaded = now < self._board.overloaded_until_s
+        return Ack(ping.nonce, self._board.incarnation, hold_us, overloaded, self._coordinate.wire())
+
+    def handle_ping(self, peer: NodeId, ping: Ping, received_at: float, now: float, reliable: bool) -> None:
+        """Answers the way the ping came; an accusation in it is refuted at once."""
+        if ping.accused_at >= self._board.incarnation:
+            self.publisher.refute(ping.accused_at, peer, now)
+        ack = self.ack_for(ping, received_at, now)
+        if reliable:
+            self._board.send(peer, ack, coalesce="ack")
+        else:
+            self._board.send_datagram(peer, ack)
+
+    def handle_ack(self, peer: NodeId, ack: Ack, received_at: float, now: float) -> None:
+        """Matches an ack to its ping and takes the sample. Unknown, repeated or foreign nonces change nothing."""
+        sent = self._sent.get(ack.nonce)
+        if sent is None or sent[0] != peer:
+            return
+        del self._sent[ack.nonce]
+        self.detector.errand_answered(ack.nonce, ack.incarnation)
+        link = self._board.links.get(peer)
+        if link is None or not sent[2] or ack.overloaded or received_at < self._board.overloaded_until_s:
+            return
+        sample_s = received_at - sent[1] - ack.hold_us / 1e6
+        if link.rtt.add(sample_s, now, self._board.settings):
+            if ack.coordinate is not None:
+                self._coordinate.update(peer, link.rtt.min_s, ack.coordinate)
+            self._report(link)
+            self.publisher.measured(link, now)
+
+    def _report(self, link: Link) -> None:
+        """Says so when the link's figure moved by more than 20 % and 1 ms."""
+        new_ms = link.rtt.min_s * 1e3
+        old_ms = link.reported_rtt_ms
+        if old_ms is None or changed(old_ms / 1e3, new_ms / 1e3, self._board):
+            link.reported_rtt_ms = new_ms
+            self._board.emit(RttChanged(link.peer, old_ms, new_ms, link.rtt.samples, link.facts.path.value))
+
+
+def changed(old_s: float, new_s: float, board: Board) -> bool:
+    """The design's rule for a changed RTT: by more than `rtt_change` of the old and more than `rtt_change_s`."""
+    settings = board.settings
+    return abs(new_s - old_s) > max(settings.rtt_change * old_s, settings.rtt_change_s)
+
+
+def measured_s(rtt: RttEstimator) -> float | None:
+    """The figure of a link: its window minimum; None without a sample."""
+    return rtt.min_s if rtt.samples else None
