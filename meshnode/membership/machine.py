@@ -22,7 +22,6 @@ from typing import Any
 
 from meshnode.events import (
     HealthChanged,
-    NodeStalled,
     PeerIdentityConflict,
     PeerJoined,
     PeerUpdated,
@@ -98,6 +97,7 @@ class Membership:
         self._publisher = Publisher(board, self.awareness, coordinate, now)
         self._picture = Picture(board, self._topology, self._relaying)
         self._wire_parts()
+        self._stalled_at_s = -1.0
         self._boots: dict[NodeId, list[tuple[float, bytes]]] = {}
         self._handlers: dict[type[Message], Callable[[NodeId, Any, float, float], None]] = {
             ViewHash: lambda peer, message, _, now: self._gossip.handle_view_hash(peer, message, now),
@@ -145,7 +145,7 @@ class Membership:
         """64 bits over everything live that this node holds: equal on nodes that know the same."""
         return self._board.store.view_hash()
 
-    def floor_of(self, node: NodeId) -> int:
+    def peer_floor(self, node: NodeId) -> int:
         """The incarnation that `node` must exceed to come back here; told to it when a link is made."""
         return self._board.store.floor_of(node)
 
@@ -170,21 +170,22 @@ class Membership:
         return self._board.take_effects()
 
     def stalled(self, duration_s: float, now: float) -> list[Effect]:
-        """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while."""
+        """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while. The
+        driver reports `node.stalled`; it may call this before the poll that would find out by itself."""
         self._stalled(duration_s, now)
         return self._board.take_effects()
 
     def _stalled(self, duration_s: float, now: float) -> None:
+        if now == self._stalled_at_s:
+            return
+        self._stalled_at_s = now
         board = self._board
         board.quiet_until_s = max(board.quiet_until_s, now + board.settings.grace_after_stall_s)
         board.overloaded_until_s = now + OVERLOAD_MEMORY_S
         self._detector.abandon()
         self._judge.start_over(now)
-        worse = self.awareness.change(STALLED)
-        if duration_s >= REPORT_STALL_S:
-            board.emit(NodeStalled(duration_s, "the process did not run"))
-            if worse:
-                board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
+        if self.awareness.change(STALLED) and duration_s >= REPORT_STALL_S:
+            board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
 
     def _expire(self, _: None, now: float) -> None:
         self._board.timers.at(now + EXPIRE_INTERVAL_S, self._expire)
@@ -435,7 +436,7 @@ class Membership:
         self._publisher.describe(local, now)
         return self._board.take_effects()
 
-    def known_peers(self, peers: Mapping[NodeId, tuple[str, ...]], now: float) -> list[Effect]:
+    def know(self, peers: Mapping[NodeId, tuple[str, ...]], now: float) -> list[Effect]:
         """Peers from outside gossip: the known-peers file, a static list, an invite's members. They are dialled."""
         self._topology.know(peers, now)
         return self._board.take_effects()
