@@ -145,7 +145,7 @@ class Membership:
         """64 bits over everything live that this node holds: equal on nodes that know the same."""
         return self._board.store.view_hash()
 
-    def peer_floor(self, node: NodeId) -> int:
+    def floor_of(self, node: NodeId) -> int:
         """The incarnation that `node` must exceed to come back here; told to it when a link is made."""
         return self._board.store.floor_of(node)
 
@@ -436,7 +436,7 @@ class Membership:
         self._publisher.describe(local, now)
         return self._board.take_effects()
 
-    def know(self, peers: Mapping[NodeId, tuple[str, ...]], now: float) -> list[Effect]:
+    def known_peers(self, peers: Mapping[NodeId, tuple[str, ...]], now: float) -> list[Effect]:
         """Peers from outside gossip: the known-peers file, a static list, an invite's members. They are dialled."""
         self._topology.know(peers, now)
         return self._board.take_effects()
