@@ -22,6 +22,7 @@ from typing import Any
 
 from meshnode.events import (
     HealthChanged,
+    NodeStalled,
     PeerIdentityConflict,
     PeerJoined,
     PeerUpdated,
@@ -70,7 +71,10 @@ FAREWELL = frozenset({RefusalCode.LEAVING, RefusalCode.REMOVED, RefusalCode.REVO
 EXPIRE_INTERVAL_S = 60.0
 OVERLOAD_MEMORY_S = 0.1
 """How long after a late wake-up RTT samples are dropped."""
-REPORT_STALL_S = 0.5
+REPORT_STALL_S = 0.25
+"""Shorter stalls are noticed but not reported (the loop's own work stays below 50 ms)."""
+SUSPEND_S = 5.0
+"""A stall this long is called a suspend."""
 BOOT_CHANGES_TO_REPORT = 3
 BOOT_WINDOW_S = 60.0
 """So many changes of boot id within the window are two processes, not restarts (notes: more than 2 in 60 s)."""
@@ -170,8 +174,8 @@ class Membership:
         return self._board.take_effects()
 
     def stalled(self, duration_s: float, now: float) -> list[Effect]:
-        """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while. The
-        driver reports `node.stalled`; it may call this before the poll that would find out by itself."""
+        """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while.
+        A late `poll` finds out by itself; this is for a driver that knows first."""
         self._stalled(duration_s, now)
         return self._board.take_effects()
 
@@ -184,8 +188,12 @@ class Membership:
         board.overloaded_until_s = now + OVERLOAD_MEMORY_S
         self._detector.abandon()
         self._judge.start_over(now)
-        if self.awareness.change(STALLED) and duration_s >= REPORT_STALL_S:
-            board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
+        worse = self.awareness.change(STALLED)
+        if duration_s >= REPORT_STALL_S:
+            cause = "suspend" if duration_s >= SUSPEND_S else "blocked event loop"
+            board.emit(NodeStalled(round(duration_s, 3), cause))
+            if worse:
+                board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
 
     def _expire(self, _: None, now: float) -> None:
         self._board.timers.at(now + EXPIRE_INTERVAL_S, self._expire)
