@@ -17,7 +17,7 @@ ADVICE: Final[dict[RefusalCode, str]] = {
     RefusalCode.WRONG_MESH: "use an invite of the right mesh, or leave the old one first (meshnode leave)",
     RefusalCode.MALFORMED: "copy the whole invite again, from mesh1_ to its last character",
     RefusalCode.INVITER_UNREACHABLE: "see that the inviter runs and that its UDP port can be reached from here",
-    RefusalCode.UNREACHABLE: "see that the peer runs and that its UDP port can be reached from here",
+    RefusalCode.UNREACHABLE: "nothing: the link comes back by itself once packets pass again",
     RefusalCode.ROLE_NOT_ALLOWED: "ask for an invite with the role you need, from a member that may give it",
     RefusalCode.NAMES_SELF: "use this invite on another machine: this node made it, or is the member it points at",
     RefusalCode.NO_COMMON_VERSION: "upgrade the older of the two",
