@@ -1,0 +1,129 @@
+"""The wire's test vectors: named things, what they are made of, and their exact bytes.
+
+`python tests/making_vectors.py` (with the project's root on PYTHONPATH) writes `tests/vectors/wire.json` anew. The
+tests hold the file and the code together: bytes change only on purpose. Another implementation can be checked with the
+file alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from making_members import MESH, NOW_UNIX_S, ROOT, Key, a_chain, a_credential
+
+from proto.codec import encode_datagram, encode_frame, encode_part
+from proto.ids import BootId, short_id_of
+from proto.messages import Ack, Claim, ClaimKind, Delta, Hello, Ping, Proof, Refusal, RefusalCode, Welcome
+from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
+from proto.revocation import sign_revocation
+from proto.signing import proof_input, sign_claim, sign_part, signing_input
+from proto.token import make_token
+
+FILE = Path(__file__).parent / "vectors" / "wire.json"
+
+FOUNDER, MEMBER, CLIENT = Key("founder"), Key("member"), Key("client")
+TOKEN_ID, NONCE = b"token id 16 byte", b"a nonce 16 bytes"
+
+
+def all_vectors() -> list[dict[str, Any]]:
+    """Each with `name`, `what` and `hex` (or `text` for what is a text), in the order of a node's life."""
+    return [*_keys(), *_membership(), *_handshake(), *_gossip(), *_probes()]
+
+
+def _vector(name: str, what: str, data: bytes) -> dict[str, Any]:
+    return {"name": name, "what": what, "hex": data.hex()}
+
+
+def _keys() -> list[dict[str, Any]]:
+    keys = (("root", ROOT), ("founder", FOUNDER), ("member", MEMBER), ("client", CLIENT))
+    return [
+        {
+            "name": f"key {name}",
+            "what": f"Ed25519 seed = SHA-256 of the text `{name}`",
+            "public_key": key.public_key.hex(),
+            "id": key.node,
+        }
+        for name, key in keys
+    ]
+
+
+def _membership() -> list[dict[str, Any]]:
+    chain = (*a_chain(FOUNDER), a_credential(FOUNDER, MEMBER, role=Role.WORKER, token_id=TOKEN_ID))
+    kept = a_credential(ROOT, CLIENT, role=Role.CLIENT, may_invite=False)
+    token = make_token(
+        FOUNDER,
+        MESH,
+        members=[(FOUNDER.node, ("192.0.2.1:4411", "[2001:db8::1]:4411"))],
+        token_id=TOKEN_ID,
+        nonce=NONCE,
+        role=Role.WORKER,
+        may_invite=False,
+        expires_at_unix_s=NOW_UNIX_S + 3600,
+        uses=1,
+    )
+    return [
+        _vector(
+            "signing input", "kind `claim`, this mesh, pieces `ab` and empty", signing_input("claim", MESH, b"ab", b"")
+        ),
+        _vector("credential of the founder", "root's, worker, may invite, no expiry, no token", chain[0]),
+        _vector("credential of the member", "founder's, worker, may invite, token id as given", chain[1]),
+        {"name": "invite token", "what": "founder's, worker, one use, an hour, two addresses", "text": token},
+        _vector(
+            "revocation",
+            "the root removes the founder, voids the token, keeps the client",
+            sign_revocation(
+                ROOT, MESH, FOUNDER.node, chain=(), made_at_unix_s=NOW_UNIX_S, token_ids=(TOKEN_ID,), kept=(kept,)
+            ),
+        ),
+    ]
+
+
+def _handshake() -> list[dict[str, Any]]:
+    nonce, boot = bytes(range(32)), BootId(bytes(range(16)))
+    covered = proof_input(MESH, MEMBER.node, FOUNDER.node, nonce)
+    hello = Hello((1, 0), (1, 0), MESH, MEMBER.node, boot, "meshnode 0.1.0", False)
+    proof = Proof(MEMBER.sign(covered), (*a_chain(FOUNDER, MEMBER),))
+    refusal = Refusal(RefusalCode.EXPIRED, "the invite has expired", "the member's clock", "until then")
+    return [
+        _vector("frame hello", "member to founder, version 1.0", encode_frame(hello)),
+        _vector("proof input", "member dials founder, nonce 00..1f", covered),
+        _vector("frame proof", "signature over it and the member's chain", encode_frame(proof)),
+        _vector("frame welcome", "founder's chain", encode_frame(Welcome(a_chain(FOUNDER), "192.0.2.7:51000", 0))),
+        _vector("frame refusal", "expired", encode_frame(refusal)),
+    ]
+
+
+def _gossip() -> list[dict[str, Any]]:
+    identity = IdentityPart(
+        MEMBER.node,
+        3,
+        1,
+        BootId(bytes(range(16))),
+        a_chain(FOUNDER, MEMBER),
+        ("192.0.2.7:4411",),
+        (),
+        1,
+        "meshnode 0.1.0",
+    )
+    row = RttEntry(short_id_of(FOUNDER.node), 210, 260, 12, False)
+    network = NetworkPart(MEMBER.node, 3, 2, (row,), Coordinate((1.5, 0.0, -2.0, 0.25), 90.0, 0.5))
+    unsigned = Claim(ClaimKind.SUSPECT, MEMBER.node, 3, FOUNDER.node, 7, bytes(64))
+    delta = Delta((sign_part(MEMBER, MESH, network),), (sign_claim(FOUNDER, MESH, unsigned),), urgent=True)
+    return [
+        _vector("part identity", "the member's, one address", encode_part(identity)),
+        _vector("part network", "one RTT entry and a coordinate", encode_part(network)),
+        _vector("frame delta", "that network part signed, the founder suspects the member", encode_frame(delta)),
+    ]
+
+
+def _probes() -> list[dict[str, Any]]:
+    return [
+        _vector("datagram ping", "nonce 7, incarnation 3, timed", encode_datagram(Ping(7, 3, rtt=True))),
+        _vector("datagram ack", "nonce 7, incarnation 9, held 40 us", encode_datagram(Ack(7, 9, 40))),
+    ]
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(all_vectors(), indent=1) + "\n", encoding="utf-8")
