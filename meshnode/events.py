@@ -97,6 +97,17 @@ class ConfigInvalid(Event):
 
 
 @dataclass(frozen=True)
+class StateUnsaved(Event):
+    """Something could not be stored in the state directory; the node goes on without it."""
+
+    name: ClassVar[str] = "state.unsaved"
+    level: ClassVar[Level] = Level.ERROR
+    path: str
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True)
 class MeshCreated(Event):
     """This node founded a mesh."""
 

@@ -150,9 +150,10 @@ class EventLog:
 
 
 def record_of(event: Event, at_unix_s: float) -> Record:
-    """The event as it is written and streamed, secrets blotted out."""
+    """The event as it is written and streamed: figures to three digits, secrets blotted out."""
     stamp = datetime.fromtimestamp(at_unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"timestamp": stamp, "level": event.level.value, "event": event.name, **redact_fields(event.fields())}
+    fields = {name: round(value, 3) if isinstance(value, float) else value for name, value in event.fields().items()}
+    return {"timestamp": stamp, "level": event.level.value, "event": event.name, **redact_fields(fields)}
 
 
 def _json_processors() -> list[Any]:
@@ -196,7 +197,7 @@ def _field_for_people(name: str, value: object) -> object:
         return [_field_for_people(name, entry) for entry in value]
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{value / 1e9:.1f}GB"
-    return round(value, 3) if isinstance(value, float) else value
+    return value
 
 
 class LibraryHandler(logging.Handler):

@@ -9,30 +9,37 @@ carried out in order, before the next input's. An effect can bring an input of i
 its effects queue up behind. A link speaks of revocations first, so that no record is taken from a removed node.
 
 Time is one clock that goes on during suspend (`transport.clock`). The machine says when it wants to be polled; an input
-that comes later than that, by more than `STALL_S`, proves that this process did not run, and the machine is told so
-before anything else: it must not take its own absence for the others'.
+that comes later than that, by more than `STALL_S`, proves that this process did not run. The machine is polled before
+it then, notices, and does not take its own absence for the others'.
 """
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
-from meshnode.events import Event, NodeStalled
-from meshnode.membership.effects import CloseLink, Dial, Effect, Emit, PersistIncarnation, Send, SendDatagram
+from meshnode.admission import Admission
+from meshnode.events import Event, NodeRemoved, StateUnsaved, WireRejected
+from meshnode.membership.effects import CloseLink, Deliver, Dial, Effect, Emit, PersistIncarnation, Send, SendDatagram
 from meshnode.membership.local import OfferDraft
 from meshnode.membership.machine import Membership
 from meshnode.membership.view import LinkFacts, MeshView
 from proto.ids import BootId, NodeId
-from proto.messages import Message, RefusalCode, Revocations
+from proto.messages import Confirm, ConfirmRequest, Message, RefusalCode, Revocations
 
 STALL_S = 0.25
 """Lateness that counts as a stall. The loop's own work is below 50 ms; half a probe time-out would already mislead."""
-SUSPEND_S = 5.0
-"""Lateness that is called a suspend in the event's text."""
+GATHER_S = 0.02
+"""Readers of views get one view for all changes of this time."""
+REVOCATIONS_PER_FRAME = 48
+"""48 entries of at most 4,096 bytes stay within a frame's 256 KiB."""
 
 
 class Links(Protocol):
@@ -47,14 +54,6 @@ class Links(Protocol):
     def close(self, peer: NodeId, code: RefusalCode, text: str) -> None: ...
 
 
-class RevocationBook(Protocol):
-    """What the driver needs of admission: the signed list that every link begins with."""
-
-    def revocation_frames(self) -> list[Revocations]: ...
-
-    def take_revocations(self, entries: Iterable[bytes], from_peer: NodeId) -> tuple[list[bytes], list[NodeId]]: ...
-
-
 Handler = Callable[[NodeId, Message], None]
 """What takes a message that is none of membership's: who sent it, and the message."""
 
@@ -62,56 +61,106 @@ Handler = Callable[[NodeId, Message], None]
 class Mesh:
     """Drives one node's membership. All calls from the event loop's thread; `run` owns the timer.
 
-    `persist_incarnation` stores a number durably before it returns. `handlers` take the messages of readiness and
-    splits by type. The endpoint is attached once it is bound, since each needs the other.
+    `persist_incarnation` stores a number durably before it returns; `identity_in_use` and `removed` are told why this
+    process must not go on. The endpoint is attached once it is bound, since each needs the other.
     """
 
     def __init__(
         self,
         machine: Membership,
-        revocations: RevocationBook,
+        admission: Admission,
         *,
         clock: Callable[[], float],
         emit: Callable[[Event], None],
         persist_incarnation: Callable[[int], None],
         identity_in_use: Callable[[str], None],
+        removed: Callable[[], None],
     ) -> None:
         self._machine = machine
-        self._revocations = revocations
+        self._admission = admission
         self._clock = clock
         self._emit = emit
         self._persist_incarnation = persist_incarnation
         self._identity_in_use = identity_in_use
+        self._removed = removed
+        self._local = admission.identity.node
         self._links: Links | None = None
         self._handlers: dict[type[Message], Handler] = {}
         self._effects: deque[Effect] = deque()
         self._performing = False
-        self._due_s = clock()
+        self._running = False
+        self._due_s = math.inf
         self._poke = anyio.Event()
         self._changed = anyio.Event()
         self._opened: set[NodeId] = set()
         """Peers whose opening list of revocations is complete: their records may be read."""
         self._observed: dict[NodeId, str] = {}
+        self._asked: dict[tuple[NodeId, int], _Question] = {}
+        self.handle(Confirm, self._confirmed)
 
     def attach(self, links: Links) -> None:
         """Use `links` for everything sent from now on."""
         self._links = links
 
     def handle(self, kind: type[Message], handler: Handler) -> None:
-        """Give messages of `kind` to `handler`."""
+        """Give messages of `kind` to `handler` instead of the machine."""
         self._handlers[kind] = handler
 
-    # --- the feed of views ---
+    # --- the feed of views, which waiting splits read (`meshnode.readiness.MeshFeed`) ---
 
     def view(self) -> MeshView:
-        """The mesh now."""
+        """The mesh now; the same object as long as nothing changed."""
         return self._machine.view(self._clock())
 
-    async def changed(self) -> None:
-        """Return after the next input that may have changed the view."""
-        await self._changed.wait()
+    async def newer_view(self, seen: MeshView) -> MeshView:
+        """A view that is not `seen`, as soon as there is one. Bursts of changes become one view."""
+        while (view := self.view()) is seen:
+            await self._changed.wait()
+            await anyio.sleep(GATHER_S)
+        return view
+
+    async def ask_confirm(self, node: NodeId, model: str) -> Confirm | None:
+        """Ask `node` over its link for its figures for `model`; None where there is no link or the link ends. The local
+        node answers from its own state. The caller bounds the time."""
+        question = _Question()
+        request = ConfirmRequest(nonce=random.getrandbits(52), model=model)
+        if node == self._local:
+            handler = self._handlers.get(ConfirmRequest)
+            if handler is not None:
+                self._asked[node, request.nonce] = question
+                handler(node, request)
+        elif node in self._opened:
+            self._asked[node, request.nonce] = question
+            self.send(node, request)
+        else:
+            return None
+        try:
+            await question.answered.wait()
+        finally:
+            self._asked.pop((node, request.nonce), None)
+        return question.answer
+
+    def measure(self, nodes: Sequence[NodeId]) -> None:
+        """Take RTT samples of `nodes` now: a split waits for them."""
+        self._input(lambda now: self._machine.measure(nodes, now))
+
+    def _confirmed(self, peer: NodeId, message: Message) -> None:
+        assert isinstance(message, Confirm), "registered for this type"
+        question = self._asked.get((peer, message.nonce))
+        if question is not None:
+            question.answer = message
+            question.answered.set()
 
     # --- inputs from this node ---
+
+    @property
+    def incarnation(self) -> int:
+        """This node's own incarnation."""
+        return self._machine.incarnation
+
+    def know(self, peers: Mapping[NodeId, tuple[str, ...]]) -> None:
+        """Members known from before, with their addresses: they are dialled until the mesh is found."""
+        self._input(lambda now: self._machine.known_peers(peers, now))
 
     def publish_offer(self, draft: OfferDraft) -> None:
         """What this node offers now; the machine decides when the mesh hears of it."""
@@ -121,36 +170,35 @@ class Mesh:
         """Where this node answers now, best first."""
         self._input(lambda now: self._machine.set_addresses(addresses, now))
 
-    def measure(self, peers: Iterable[NodeId]) -> None:
-        """Take RTT samples of `peers` now: a split waits for them."""
-        wanted = tuple(peers)
-        self._input(lambda now: self._machine.measure(wanted, now))
-
     def leave(self) -> None:
         """Say goodbye: the mesh sees `left`, not `dead`."""
         self._input(self._machine.leave)
 
-    def announce_revocation(self, entries: list[bytes], revoked: list[NodeId]) -> None:
-        """A revocation was made here: act on it and tell every linked peer."""
-        self._act_on_revocations(entries, revoked, told_by=None)
-
     def send(self, peer: NodeId, message: Message) -> None:
-        """Put a message of readiness or a split on the link to `peer`; dropped where there is none."""
-        if self._links is not None:
-            self._links.send(peer, message)
+        """Send a message of readiness or a split over the link to `peer` or through a common neighbour; dropped where
+        there is no path. To this node itself it goes straight to the handler."""
+        if peer == self._local:
+            self.message(peer, message, self._clock())
+        else:
+            self._input(lambda now: self._machine.send(peer, message, now))
+
+    def observed_addresses(self) -> tuple[str, ...]:
+        """Where peers see this node, the most often seen first."""
+        seen = list(self._observed.values())
+        return tuple(sorted(set(seen), key=lambda address: (-seen.count(address), address)))
 
     # --- the timer ---
 
     async def run(self) -> None:
         """Poll the machine when it wants to be polled. Ends by cancellation."""
+        self._running = True
         while True:
-            wait_s = self._machine.next_wakeup() - self._clock()
+            self._due_s = self._machine.next_wakeup()
+            wait_s = self._due_s - self._clock()
             if wait_s > 0:
-                self._due_s = self._clock() + wait_s
+                self._poke = anyio.Event()
                 with anyio.move_on_after(wait_s):
                     await self._poke.wait()
-                if self._poke.is_set():
-                    self._poke = anyio.Event()
                     continue
             else:
                 # The loop must come round even where the machine always wants more.
@@ -162,7 +210,7 @@ class Mesh:
     def link_up(self, peer: NodeId, facts: LinkFacts, boot_id: BootId, incarnation_floor: int) -> None:
         """See `LinkObserver`. Revocations go out before anything that the machine sends in answer."""
         if self._links is not None:
-            for frame in self._revocations.revocation_frames():
+            for frame in self._admission.revocation_frames():
                 self._links.send(peer, frame)
         self._input(lambda now: self._machine.link_up(peer, facts, incarnation_floor, now))
 
@@ -170,6 +218,9 @@ class Mesh:
         """See `LinkObserver`."""
         self._opened.discard(peer)
         self._observed.pop(peer, None)
+        for (asked, _), question in self._asked.items():
+            if asked == peer:
+                question.answered.set()
         self._input(lambda now: self._machine.link_down(peer, code, reason, now))
 
     def dial_failed(self, peer: NodeId, reason: str) -> None:
@@ -178,11 +229,12 @@ class Mesh:
 
     def message(self, peer: NodeId, message: Message, received_at_s: float) -> None:
         """See `LinkObserver`."""
+        handler = self._handlers.get(type(message))
         if isinstance(message, Revocations):
             self._take_revocations(peer, message)
-        elif peer not in self._opened:
+        elif peer not in self._opened and peer != self._local:
             self._close(peer, RefusalCode.PROTOCOL_ERROR, "a link begins with revocations")
-        elif (handler := self._handlers.get(type(message))) is not None:
+        elif handler is not None:
             handler(peer, message)
         else:
             self._input(lambda now: self._machine.receive(peer, message, received_at_s, now))
@@ -191,50 +243,78 @@ class Mesh:
         """See `LinkObserver`."""
         self._input(lambda now: self._machine.receive_datagram(peer, message, received_at_s, now))
 
-    def peer_floor(self, node: NodeId) -> int:
+    def migrated(self, peer: NodeId, old: str, new: str) -> None:
         """See `LinkObserver`."""
-        return self._machine.peer_floor(node)
+        self._input(lambda now: self._machine.migrated(peer, new, now))
 
-    def emit(self, event: Event) -> None:
+    def observed_address(self, peer: NodeId, address: str) -> None:
         """See `LinkObserver`."""
-        self._emit(event)
+        self._observed[peer] = address
+
+    def path_trouble(self, peer: NodeId, reason: str) -> None:
+        """See `LinkObserver`."""
+        self._input(lambda now: self._machine.path_trouble(peer, reason, now))
 
     def identity_in_use(self, peer: NodeId, text: str) -> None:
         """See `LinkObserver`."""
         self._identity_in_use(text)
 
+    def peer_floor(self, node: NodeId) -> int:
+        """See `LinkObserver`."""
+        return self._machine.floor_of(node)
+
+    def emit(self, event: Event) -> None:
+        """See `LinkObserver`."""
+        self._emit(event)
+
     # --- revocations ---
 
+    def spread(self, entries: Sequence[bytes]) -> None:
+        """Revocations made here: act on them and tell every linked peer."""
+        self._act_on(entries, told_by=None)
+
     def _take_revocations(self, peer: NodeId, frame: Revocations) -> None:
-        fresh, revoked = self._revocations.take_revocations(frame.entries, peer)
+        learned = self._admission.learn(frame.entries, int(time.time()))
+        for text in learned.refused:
+            expected = "signed by the root or an ancestor"
+            self._emit(WireRejected(peer, "", "revocations", "entries", text[:200], expected))
+        if (unsaved := learned.unsaved) is not None:
+            self._emit(StateUnsaved(path=str(unsaved.path), problem=unsaved.found, advice=unsaved.fix))
         if frame.complete:
             self._opened.add(peer)
-        if fresh:
-            self._act_on_revocations(fresh, revoked, told_by=peer)
+        if learned.new:
+            self._act_on(learned.new, told_by=peer)
 
-    def _act_on_revocations(self, entries: list[bytes], revoked: list[NodeId], told_by: NodeId | None) -> None:
-        """Close the links of who is revoked and pass the news on, then let the machine forget them."""
-        for node in revoked:
+    def _act_on(self, entries: Sequence[bytes], told_by: NodeId | None) -> None:
+        """Close the links of who is out now, pass the news on, and let the machine forget them."""
+        roll = self._admission.roll
+        if roll.is_cut(self._local):
+            self._removed()
+            return
+        out = [node for node in {*self.view().nodes, *self._opened} if roll.is_cut(node)]
+        for node in sorted(out):
+            self._emit(NodeRemoved(node=node, by=told_by or self._local, descendants=len(roll.descendants(node))))
             self._close(node, RefusalCode.REMOVED, "removed from the mesh")
-        for peer in sorted(self._opened - {told_by} - set(revoked)):
-            self.send(peer, Revocations(entries=tuple(entries[:64]), complete=True))
-        if revoked:
-            self._input(lambda now: self._machine.revoked(tuple(revoked), now))
+        for peer in sorted(self._opened - {told_by} - set(out)):
+            for start in range(0, len(entries), REVOCATIONS_PER_FRAME):
+                page = tuple(entries[start : start + REVOCATIONS_PER_FRAME])
+                self.send(peer, Revocations(entries=page, complete=True))
+        if out:
+            self._input(lambda now: self._machine.revoked(tuple(sorted(out)), now))
 
     # --- carrying out ---
 
-    def _input(self, step: Callable[[float], list[Effect]]) -> None:
+    def _input(self, step: Callable[[float], Iterable[Effect]]) -> None:
         now = self._clock()
-        late_s = now - self._due_s
-        if late_s > STALL_S:
-            self._due_s = now
-            cause = "suspend" if late_s > SUSPEND_S else "blocked event loop"
-            self._emit(NodeStalled(stalled_s=round(late_s, 3), cause=cause))
-            self._effects.extend(self._machine.stalled(late_s, now))
+        if self._running and now - self._machine.next_wakeup() > STALL_S:
+            self._effects.extend(self._machine.poll(now))
         self._effects.extend(step(now))
         if not self._performing:
             self._perform()
-        self._notice_changes()
+        if self._machine.next_wakeup() < self._due_s:
+            self._poke.set()
+        self._changed.set()
+        self._changed = anyio.Event()
 
     def _perform(self) -> None:
         self._performing = True
@@ -245,30 +325,32 @@ class Mesh:
             self._performing = False
 
     def _carry_out(self, effect: Effect) -> None:
-        match effect:
-            case Send(peer, message, coalesce):
-                if self._links is not None:
-                    self._links.send(peer, message, coalesce)
-            case SendDatagram(peer, message):
-                if self._links is not None:
-                    self._links.send_datagram(peer, message)
-            case Dial(peer, addresses):
-                if self._links is not None:
-                    self._links.dial(peer, addresses)
-            case CloseLink(peer, code, text):
-                self._close(peer, code, text)
-            case PersistIncarnation(incarnation):
-                self._persist_incarnation(incarnation)
-            case Emit(event):
-                self._emit(event)
+        if isinstance(effect, PersistIncarnation):
+            self._persist_incarnation(effect.incarnation)
+        elif isinstance(effect, Emit):
+            self._emit(effect.event)
+        elif isinstance(effect, Deliver):
+            if (handler := self._handlers.get(type(effect.message))) is not None:
+                handler(effect.peer, effect.message)
+        elif self._links is None:
+            return
+        elif isinstance(effect, Send):
+            self._links.send(effect.peer, effect.message, effect.coalesce)
+        elif isinstance(effect, SendDatagram):
+            self._links.send_datagram(effect.peer, effect.message)
+        elif isinstance(effect, Dial):
+            self._links.dial(effect.peer, effect.addresses)
+        elif isinstance(effect, CloseLink):
+            self._links.close(effect.peer, effect.code, effect.text)
 
     def _close(self, peer: NodeId, code: RefusalCode, text: str) -> None:
         if self._links is not None:
             self._links.close(peer, code, text)
 
-    def _notice_changes(self) -> None:
-        """Wake the timer where the machine wants to be polled earlier now, and whoever reads views."""
-        if self._machine.next_wakeup() < self._due_s:
-            self._poke.set()
-        self._changed.set()
-        self._changed = anyio.Event()
+
+class _Question:
+    """A confirmation that is asked for."""
+
+    def __init__(self) -> None:
+        self.answered = anyio.Event()
+        self.answer: Confirm | None = None

@@ -12,11 +12,12 @@ from typing import Any
 from meshnode.config import NodeConfig
 from meshnode.membership.local import OfferDraft
 from meshnode.resources import (
+    CapacityFinding,
     CapacitySource,
     DeviceCapacity,
+    FindingCode,
     MachineCapacity,
     OfferSettings,
-    Severity,
     SystemProbe,
     load_bandwidth,
     survey_machine,
@@ -122,8 +123,6 @@ def _device_json(device: DeviceCapacity, reserved_bytes: int) -> dict[str, Any]:
     }
 
 
-def nothing_to_offer(capacity: MachineCapacity) -> str:
-    """Why the machine can give nothing; empty where it gives something."""
-    if capacity.devices:
-        return ""
-    return next((f.message for f in capacity.findings if f.severity is Severity.ERROR), "no device offers memory")
+def nothing_to_offer(capacity: MachineCapacity) -> CapacityFinding | None:
+    """Why the machine can give nothing; None where it gives something."""
+    return next((finding for finding in capacity.findings if finding.code is FindingCode.NOTHING_TO_OFFER), None)

@@ -42,9 +42,12 @@ _CONFIG_OPTIONS = [_option(setting) for setting in SETTINGS.values()]
               help="Join with this invite token; `-` reads it from stdin. Also MESHNODE_JOIN.")  # fmt: skip
 @click.option("--join-file", type=click.Path(path_type=Path), metavar="FILE", help="Join with the token in this file.")
 @click.option("--accept-moved-state", is_flag=True, help="The state directory was moved here from another machine.")
+@click.option("--stop-on-eof", is_flag=True,
+              help="Leave cleanly when stdin ends: for a program that runs a node as its child.")  # fmt: skip
 def command(
-    config_file: Path | None, join: str | None, join_file: Path | None, accept_moved_state: bool, **flags: object
-) -> None:
+    config_file: Path | None, join: str | None, join_file: Path | None,
+    accept_moved_state: bool, stop_on_eof: bool, **flags: object,
+) -> None:  # fmt: skip
     """Run a node until SIGTERM or Ctrl-C, which leave the mesh cleanly; a second one ends the process at once.
 
     Without a token the first run founds a mesh. With one it joins the token's mesh; once it is a member it needs the
@@ -68,7 +71,7 @@ def command(
     from meshnode.daemon import StartFailed, run_node
 
     try:
-        run_node(config, token=token, accept_moved_state=accept_moved_state)
+        run_node(config, token=token, accept_moved_state=accept_moved_state, stop_on_eof=stop_on_eof)
     except StartFailed as failure:
         raise Failure(failure.message, failure.advice) from failure
 

@@ -1,0 +1,151 @@
+"""The daemon's answers to the control interface.
+
+What lives here: `Answers`, the daemon's `ControlSurface`. What does not: HTTP (`meshnode.control`), invites and
+removals (`meshnode.control.members`), planning and splits (`meshnode.split`). Made by the node, which owns everything
+it reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from meshnode import __version__
+from meshnode.admission import Admission
+from meshnode.config import NodeConfig
+from meshnode.control.members import Members
+from meshnode.control.metrics import EventCounts, metrics_text
+from meshnode.control.shapes import Json, mesh_models_of, summary_of
+from meshnode.control.surface import ControlError
+from meshnode.events import Event
+from meshnode.keeping import Keeper
+from meshnode.membership.view import MeshView
+from meshnode.mesh import Mesh
+from meshnode.models import profile_names
+from meshnode.offers import capacity_json
+from meshnode.transport.counters import Counters
+from proto.ids import short
+from proto.parts import Role
+from proto.versions import OURS
+
+
+class Answers:
+    """See `ControlSurface` for each method."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        admission: Admission,
+        mesh: Mesh,
+        keeper: Keeper,
+        counters: Counters,
+        events: EventCounts,
+        *,
+        bound: tuple[str, ...],
+        role: Role,
+        name: str,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._admission = admission
+        self._mesh = mesh
+        self._keeper = keeper
+        self._counters = counters
+        self._events = events
+        self._bound = bound
+        self._role = role
+        self._name = name
+        self._started_s = time.monotonic()
+        self._members = Members(
+            admission, view=mesh.view, addresses=lambda: keeper.addresses, spread=mesh.spread, emit=emit
+        )
+
+    def status(self) -> Json:
+        """Node, mesh, addresses, uptime and the mesh in a few figures."""
+        node = self._admission.identity.node
+        return {
+            "node": node,
+            "short": short(node),
+            "name": self._name,
+            "role": self._role.value,
+            "version": __version__,
+            "protocol": {"lowest": str(OURS.lowest), "highest": str(OURS.highest)},
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "incarnation": self._mesh.incarnation,
+            "listen": list(self._bound),
+            "addresses": list(self._keeper.addresses),
+            "state_directory": str(self._config.state_dir),
+            "keeps_root_key": self._admission.keeps_root,
+            "mesh": summary_of(self._mesh.view()),
+            "splits": self.splits(),
+        }
+
+    def view(self) -> MeshView:
+        """The newest view."""
+        return self._mesh.view()
+
+    def capacity(self) -> Json:
+        """What this machine gives, with the survey's findings."""
+        if self._keeper.capacity is None:
+            raise ControlError(503, "not_yet", "this machine has not been looked at yet", advice="ask again soon")
+        return capacity_json(self._keeper.capacity, reserved={}, client=self._role is Role.CLIENT)
+
+    def models(self) -> Json:
+        """Models that members name, and the profiles at hand here."""
+        return {"models": mesh_models_of(self._mesh.view()), "profiles": list(profile_names())}
+
+    def splits(self) -> list[Json]:
+        """Splits that this node pursues or holds stages of."""
+        return []
+
+    def metrics(self) -> str:
+        """Figures in Prometheus' text format."""
+        return metrics_text(
+            self._mesh.view(),
+            uptime_s=time.monotonic() - self._started_s,
+            events=self._events,
+            traffic=_traffic(self._counters),
+            splits={},
+        )
+
+    def readiness(self) -> tuple[bool, str]:
+        """Ready once the machine was looked at; a mesh of one is a mesh."""
+        return self._keeper.capacity is not None, "waiting for a first look at this machine"
+
+    # --- invites and removal ---
+
+    def invites(self) -> list[Json]:
+        """Tokens this node issued, without the tokens themselves."""
+        return self._members.invites()
+
+    async def create_invite(self, request: Json) -> Json:
+        """A new token."""
+        return self._members.create_invite(request)
+
+    async def revoke_invite(self, token_id: str) -> Json:
+        """Make a token worthless."""
+        return self._members.revoke_invite(token_id)
+
+    async def remove_node(self, request: Json) -> Json:
+        """Remove a node and every chain through it, or tell what that would take along."""
+        return self._members.remove(request)
+
+    async def plan(self, request: Json) -> Json:
+        """A plan or a shortfall for the mesh as it is now; reserves nothing."""
+        raise ControlError(501, "not_yet", "not wired yet")
+
+    async def split(self, request: Json) -> AsyncIterator[Json]:
+        """Wait for participants and plan: progress, then one entry of type `result`."""
+        raise ControlError(501, "not_yet", "not wired yet")
+        yield {}
+
+
+def _traffic(counters: Counters) -> dict[str, int]:
+    """The endpoint's totals as flat names."""
+    found: dict[str, Any] = dataclasses.asdict(counters)
+    by_type: dict[str, int] = found.pop("frame_bytes_sent")
+    return found | {f"frame_bytes_sent.{kind}": total for kind, total in by_type.items()}

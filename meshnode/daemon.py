@@ -1,0 +1,157 @@
+"""The daemon: one process, one event loop, every room of the node wired together in one task group.
+
+What lives here: `run_node` and the order in which things start and stop. What does not: any rule of a room. Called by
+`meshnode run`.
+
+Starting: log, state directory (locked), identity, membership of a mesh (kept, founded or joined), endpoint, driver,
+control socket, and only then `node.started` and `READY=1`. Stopping, on SIGTERM, SIGINT or a closed stdin where that
+was asked for: the mesh is told `left`, links are closed, the control socket goes, the state directory is let go. A
+second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+
+import anyio
+import anyio.abc
+
+from meshnode.admission import AdmissionError
+from meshnode.config import NodeConfig
+from meshnode.config_values import SocketAddress
+from meshnode.control.place import SocketPlaceError
+from meshnode.durable import StateError
+from meshnode.entering import enter
+from meshnode.events import NodeStopped
+from meshnode.logs import EventLog, LogFile, catch_library_logs
+from meshnode.node import Node, NodeFailed, Stop
+from meshnode.service import port_holder
+from meshnode.state import StateDirectory
+from meshnode.transport.udp import ListenFailed
+
+LOG_TICK_S = 5.0
+SECOND_SIGNAL_EXIT = 130
+
+
+class StartFailed(Exception):
+    """The node can't start, or must not go on: one line that says why, one that says what to do."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        self.message = message
+        self.advice = advice
+        super().__init__(message)
+
+
+def run_node(
+    config: NodeConfig, *, token: str | None = None, accept_moved_state: bool = False, stop_on_eof: bool = False
+) -> None:
+    """Run a node until it is told to stop. Blocks. Raises `StartFailed`."""
+    try:
+        output = LogFile(config.log_file)
+    except OSError as error:
+        raise StartFailed(f"log_file {config.log_file}: {error.strerror}", "name a file this user may write") from error
+    log = EventLog(output, log_format=config.log_format, level=config.log_level)
+    catch_library_logs(log.emit)
+    try:
+        anyio.run(_run, config, log, token, accept_moved_state, stop_on_eof)
+    finally:
+        log.close()
+
+
+async def _run(
+    config: NodeConfig, log: EventLog, token: str | None, accept_moved_state: bool, stop_on_eof: bool
+) -> None:
+    await _Process(config, log).run(token, accept_moved_state, stop_on_eof)
+
+
+class _Process:
+    """What the process adds to a node: signals, the log's upkeep, one kind of error for all that goes wrong."""
+
+    def __init__(self, config: NodeConfig, log: EventLog) -> None:
+        self._config = config
+        self._log = log
+        self._stop = Stop()
+        self._entering = anyio.CancelScope()
+
+    async def run(self, token: str | None, accept_moved_state: bool, stop_on_eof: bool) -> None:
+        """The whole life of the process. Raises `StartFailed`."""
+        failure: StartFailed | None = None
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._watch_signals)
+            tasks.start_soon(self._tick)
+            if stop_on_eof:
+                tasks.start_soon(self._watch_stdin)
+            failure = await self._live(token, accept_moved_state)
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _live(self, token: str | None, accept_moved_state: bool) -> StartFailed | None:
+        try:
+            with StateDirectory.open(self._config.state_dir) as state:
+                await self._live_in(state, token, accept_moved_state)
+        except StateError as error:
+            return StartFailed(f"{error.path}: {error.found}", error.fix)
+        except AdmissionError as error:
+            return StartFailed(error.text, error.advice)
+        except SocketPlaceError as error:
+            return StartFailed(f"control socket {error.path}: {error.problem}", error.advice)
+        except ListenFailed as error:
+            return _listen_failure(error, self._config.listen)
+        except OSError as error:
+            return StartFailed(str(error), "see the address or file named here")
+        except NodeFailed as error:
+            return StartFailed(error.text, error.advice)
+        return None
+
+    async def _live_in(self, state: StateDirectory, token: str | None, accept_moved_state: bool) -> None:
+        identity = state.identity(accept_moved=accept_moved_state)
+        with self._entering:
+            admission = await enter(state, identity, self._config, token, self._log.emit)
+        if self._stop.is_set():
+            return
+        started_s = time.monotonic()
+        await Node(self._config, state, admission, self._log, self._stop).live()
+        self._log.emit(NodeStopped(node=identity.node, after_s=round(time.monotonic() - started_s, 3)))
+
+    # --- what can stop it ---
+
+    async def _watch_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self._log.output.reopen()
+                elif self._stop.is_set():
+                    # Said twice: no goodbye, no clean-up, now. The kernel frees lock and sockets.
+                    os._exit(SECOND_SIGNAL_EXIT)
+                else:
+                    self._stop_because(signal.Signals(number).name)
+
+    async def _watch_stdin(self) -> None:
+        """Until stdin ends: whoever started this node as its child is gone."""
+        while True:
+            await anyio.wait_readable(sys.stdin.fileno())
+            if not os.read(sys.stdin.fileno(), 4096):
+                self._stop_because("stdin closed")
+                return
+
+    def _stop_because(self, cause: str) -> None:
+        self._stop.because(cause)
+        self._entering.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(LOG_TICK_S)
+            self._log.tick()
+
+
+def _listen_failure(error: ListenFailed, listen: SocketAddress) -> StartFailed:
+    message = f"listen {error.address}: {os.strerror(error.problem)}"
+    if error.problem == errno.EADDRINUSE:
+        message = f"listen {error.address}: UDP port {listen.port} is in use{port_holder(listen.port, 'udp')}"
+    return StartFailed(message, error.advice)

@@ -1,0 +1,190 @@
+"""What a running node looks after: its offer, its addresses, the members it remembers.
+
+What lives here: `Keeper`, a few slow loops around the driver. What does not: looking at the machine
+(`meshnode.resources`), choosing addresses (`meshnode.addresses`), deciding when the mesh hears of a change
+(`meshnode.membership`). Run by the daemon in its task group.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+
+from meshnode.addresses import interface_addresses, own_addresses
+from meshnode.admission import Admission
+from meshnode.config import NodeConfig
+from meshnode.config_values import SocketAddress, socket_address
+from meshnode.durable import StateError
+from meshnode.events import CapacityChanged, CapacityFinding, CapacityNone, Event, StateUnsaved
+from meshnode.membership.view import MeshView
+from meshnode.mesh import Mesh
+from meshnode.offers import nothing_to_offer, offer_draft, survey
+from meshnode.resources import CapacitySource, FindingCode, MachineCapacity, Severity, capacity_changed_enough
+from meshnode.state import KnownPeer, StateDirectory
+from proto.ids import NodeId
+from proto.parts import ModelOffer, Role
+
+ADDRESSES_INTERVAL_S = 15.0
+"""Laptops change networks; looking costs a system call."""
+PEERS_INTERVAL_S = 20.0
+"""How much news about members a crash may lose; each store is one small synced file."""
+
+
+class Keeper:
+    """Looks after one node. `reserved` gives the bytes that running splits hold, by device."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        state: StateDirectory,
+        admission: Admission,
+        mesh: Mesh,
+        *,
+        role: Role,
+        bound: tuple[str, ...],
+        emit: Callable[[Event], None],
+        reserved: Callable[[], dict[str, int]],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._admission = admission
+        self._mesh = mesh
+        self._role = role
+        self._bound = socket_address(bound[0])
+        self._emit = emit
+        self._reserved = reserved
+        self.capacity: MachineCapacity | None = None
+        self._announced: MachineCapacity | None = None
+        self._told: frozenset[tuple[FindingCode, str]] = frozenset()
+        self.models: tuple[ModelOffer, ...] = ()
+        self.inventory_known = False
+        self.draining = False
+        self.addresses: tuple[str, ...] = ()
+        self._remembered: tuple[KnownPeer, ...] = state.known_peers()
+
+    # --- what this machine gives ---
+
+    async def look_at_machine(self) -> None:
+        """One survey, off the event loop, and what follows from it."""
+        capacity = await anyio.to_thread.run_sync(survey, self._config)
+        first = self.capacity is None
+        self.capacity = capacity
+        self._tell_findings(capacity)
+        if first or self._announced is None or capacity_changed_enough(self._announced, capacity):
+            self._tell_change(capacity, self._announced)
+            self._announced = capacity
+        self.offer()
+
+    def offer(self) -> None:
+        """Hand the driver what this node offers now: after a survey, a reservation, a change of inventory."""
+        if self.capacity is None:
+            return
+        self._mesh.publish_offer(
+            offer_draft(
+                self.capacity,
+                config=self._config,
+                role=self._role,
+                models=self.models,
+                inventory_known=self.inventory_known,
+                reserved=self._reserved(),
+                draining=self.draining,
+            )
+        )
+
+    async def watch_machine(self) -> None:
+        """Survey for ever."""
+        while True:
+            await anyio.sleep(self._config.capacity_interval_s)
+            await self.look_at_machine()
+
+    def _tell_findings(self, capacity: MachineCapacity) -> None:
+        """Each finding when it appears, not again when its figures move a little."""
+        for finding in capacity.findings:
+            if (finding.code, finding.subject) in self._told or finding.severity is Severity.ERROR:
+                continue
+            self._emit(CapacityFinding(device=finding.subject, finding=finding.message))
+        nothing = nothing_to_offer(capacity)
+        if nothing is not None and (nothing.code, nothing.subject) not in self._told and self._role is Role.WORKER:
+            self._emit(CapacityNone(reason=nothing.found, advice=nothing.advice))
+        self._told = frozenset((finding.code, finding.subject) for finding in capacity.findings)
+
+    def _tell_change(self, capacity: MachineCapacity, before: MachineCapacity | None) -> None:
+        declared = any(device.source is CapacitySource.DECLARED for device in capacity.devices)
+        source = CapacitySource.DECLARED if declared else CapacitySource.MEASURED
+        old_bytes = 0 if before is None else before.usable_bytes
+        self._emit(
+            CapacityChanged(
+                usable_bytes=capacity.usable_bytes, old_usable_bytes=old_bytes,
+                devices=len(capacity.devices), source=source.value,
+            )
+        )  # fmt: skip
+
+    # --- where it answers ---
+
+    def look_at_addresses(self) -> None:
+        """Tell the mesh where this node answers, if that changed."""
+        found = own_addresses(
+            SocketAddress(self._bound.host, self._bound.port),
+            self._config.advertise,
+            interface_addresses(),
+            self._mesh.observed_addresses(),
+        )
+        if found != self.addresses:
+            self.addresses = found
+            self._mesh.set_addresses(found)
+
+    async def watch_addresses(self) -> None:
+        """Look for ever."""
+        while True:
+            await anyio.sleep(ADDRESSES_INTERVAL_S)
+            self.look_at_addresses()
+
+    # --- whom it remembers ---
+
+    def recall_members(self) -> None:
+        """Give the driver the members known from before, and those the config names."""
+        known: dict[NodeId, tuple[str, ...]] = {NodeId(peer.node): peer.addresses for peer in self._remembered}
+        for peer in self._config.peers:
+            known[peer.node] = tuple(dict.fromkeys((str(peer.address), *known.get(peer.node, ()))))
+        known.pop(self._admission.identity.node, None)
+        self._mesh.know(known)
+
+    async def watch_members(self) -> None:
+        """Store members for ever, when something changed."""
+        while True:
+            await anyio.sleep(PEERS_INTERVAL_S)
+            self.store_members()
+
+    def store_members(self) -> None:
+        """Keep every member's addresses and chain for the next start, if they changed."""
+        view = self._mesh.view()
+        found = _members(view, self._admission, self._remembered)
+        if _without_times(found) == _without_times(self._remembered):
+            return
+        self._remembered = found
+        try:
+            self._state.save_known_peers(found)
+        except StateError as error:
+            self._emit(StateUnsaved(path=str(error.path), problem=error.found, advice=error.fix))
+
+
+def _members(view: MeshView, admission: Admission, before: tuple[KnownPeer, ...]) -> tuple[KnownPeer, ...]:
+    """Who is in the view, with the freshest addresses; and whom only the last run knew. Removed nodes are dropped."""
+    now_unix_s = int(time.time())
+    found = {peer.node: peer for peer in before}
+    for node in view.nodes.values():
+        if node.node == view.local or node.identity is None:
+            continue
+        linked = () if node.link is None else (node.link.address,)
+        addresses = tuple(dict.fromkeys((*linked, *node.identity.addresses)))[:16]
+        age_s = int(node.last_contact_age_s or 0.0)
+        found[node.node] = KnownPeer(node.node, addresses, node.identity.chain, max(0, now_unix_s - age_s))
+    kept = [peer for peer in found.values() if not admission.roll.is_cut(NodeId(peer.node))]
+    return tuple(sorted(kept, key=lambda peer: peer.node))
+
+
+def _without_times(peers: tuple[KnownPeer, ...]) -> set[tuple[str, tuple[str, ...], tuple[bytes, ...]]]:
+    return {(peer.node, peer.addresses, peer.chain) for peer in peers}

@@ -1,0 +1,230 @@
+"""One running node: every room wired together, from the bound socket to the last goodbye.
+
+What lives here: `Node.live`, `Stop`. What does not: the process around it (`meshnode.daemon`), the rooms' rules, and
+the answers of the control interface (`meshnode.answers`). Called by the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import anyio
+import anyio.abc
+
+from meshnode import __version__
+from meshnode.admission import Admission, MemberGate, MemberTrust
+from meshnode.answers import Answers
+from meshnode.config import NodeConfig
+from meshnode.control.access import TokenGate, ensure_token
+from meshnode.control.app import control_app
+from meshnode.control.metrics import EventCounts
+from meshnode.control.place import bind, note_path, socket_path
+from meshnode.control.ring import EventRing
+from meshnode.control.server import ControlServer, tcp_listener
+from meshnode.events import ControlListening, ControlRefused, NodeStarted, NodeStopping
+from meshnode.keeping import Keeper
+from meshnode.logs import EventLog
+from meshnode.membership.local import LocalNode
+from meshnode.membership.machine import Membership
+from meshnode.membership.settings import PRESETS
+from meshnode.mesh import Mesh
+from meshnode.service import sd_notify
+from meshnode.state import StateDirectory
+from meshnode.transport.clock import boottime_s
+from meshnode.transport.endpoint import Endpoint
+from meshnode.transport.settings import TransportSettings
+from proto.credential import BadCredential
+from proto.ids import short
+from proto.parts import Role
+
+GOODBYE_S = 0.15
+"""Time for `left` to reach the peers before their links are closed."""
+
+
+class NodeFailed(Exception):
+    """The node can't go on: why, and what to do."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        self.text = text
+        self.advice = advice
+        super().__init__(text)
+
+
+class Stop:
+    """Why the node stops, once it does; the first cause counts."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self.cause = ""
+        self.failure: NodeFailed | None = None
+
+    def because(self, cause: str) -> None:
+        """Stop cleanly."""
+        if not self.is_set():
+            self.cause = cause
+            self._event.set()
+
+    def fail(self, text: str, advice: str) -> None:
+        """Stop, and say that something is wrong."""
+        if not self.is_set():
+            self.failure = NodeFailed(text, advice)
+        self.because(text)
+
+    def is_set(self) -> bool:
+        """True once the node shall stop."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Until the node shall stop."""
+        await self._event.wait()
+
+
+class Node:
+    """One node's life. `live` returns after a clean stop and raises `NodeFailed` after any other; so does making it for
+    a node that is no member any more."""
+
+    def __init__(
+        self, config: NodeConfig, state: StateDirectory, admission: Admission, log: EventLog, stop: Stop
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._admission = admission
+        self._log = log
+        self._stop = stop
+        self._identity = admission.identity
+        self._name = config.name or socket.gethostname()[:40]
+        self._role = self._role_now()
+        self._ring = EventRing()
+        self._counts = EventCounts()
+        log.listen(self._ring.add)
+        log.listen(self._counts.add)
+
+    async def live(self) -> None:
+        """Start, run until told to stop, leave."""
+        mesh = Mesh(
+            self._machine(),
+            self._admission,
+            clock=boottime_s,
+            emit=self._log.emit,
+            persist_incarnation=self._state.persist_incarnation,
+            identity_in_use=self._identity_in_use,
+            removed=self._removed,
+        )
+        async with AsyncExitStack() as stack:
+            endpoint = await stack.enter_async_context(self._endpoint(mesh))
+            mesh.attach(endpoint)
+            keeper = self._keeper(mesh, endpoint.bound_addresses)
+            answers = Answers(
+                self._config, self._admission, mesh, keeper, endpoint.counters, self._counts,
+                bound=endpoint.bound_addresses, role=self._role, name=self._name, emit=self._log.emit,
+            )  # fmt: skip
+            servers = self._control_servers(answers)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            for server in servers:
+                tasks.start_soon(server.serve)
+            await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
+            await self._stop.wait()
+            await self._leave(mesh, keeper, servers)
+            tasks.cancel_scope.cancel()
+        if self._stop.failure is not None:
+            raise self._stop.failure
+
+    # --- the parts ---
+
+    def _role_now(self) -> Role:
+        try:
+            return self._admission.standing(int(time.time())).role
+        except BadCredential as error:
+            advice = "forget that mesh with `meshnode leave`, then join with a new invite"
+            why = f"this node is no member any more: {error.reason.value} ({error.found})"
+            raise NodeFailed(why, advice) from error
+
+    def _machine(self) -> Membership:
+        local = LocalNode(
+            node=self._identity.node,
+            mesh=self._admission.mesh,
+            role=self._role,
+            boot_id=self._identity.boot_id,
+            incarnation=self._state.begin_incarnation(),
+            chain=self._admission.chain,
+            software=f"meshnode {__version__}",
+            name=self._name,
+        )
+        settings = replace(PRESETS[self._config.network], max_links=self._config.max_links)
+        rng = random.Random(os.urandom(16))
+        return Membership(local, settings, MemberTrust(self._admission, time.time), rng, boottime_s())
+
+    def _endpoint(self, mesh: Mesh) -> Endpoint:
+        gate = MemberGate(self._admission, time.time, boottime_s, self._log.emit)
+        settings = TransportSettings(max_links=4 * self._config.max_links)
+        software = f"meshnode {__version__}"
+        listen = [str(self._config.listen)]
+        return Endpoint(self._identity, self._admission.mesh, gate, listen, settings, mesh, software=software)
+
+    def _keeper(self, mesh: Mesh, bound: tuple[str, ...]) -> Keeper:
+        return Keeper(
+            self._config, self._state, self._admission, mesh,
+            role=self._role, bound=bound, emit=self._log.emit, reserved=dict,
+        )  # fmt: skip
+
+    def _control_servers(self, answers: Answers) -> list[ControlServer]:
+        """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
+        app = control_app(answers, self._ring)
+        path = socket_path(self._config.state_dir, self._config.control_socket)
+        listener = bind(path, configured=self._config.control_socket is not None)
+        note_path(self._state.path, path)
+        servers = [ControlServer(app, listener)]
+        self._log.emit(ControlListening(address=str(path)))
+        if (address := self._config.control_tcp) is not None:
+            gate = TokenGate(app, ensure_token(self._state.path), self._control_refused)
+            servers.append(ControlServer(gate, tcp_listener(address.host, address.port)))
+            self._log.emit(ControlListening(address=str(address)))
+        return servers
+
+    # --- beginning and end ---
+
+    async def _begin(self, tasks: anyio.abc.TaskGroup, mesh: Mesh, keeper: Keeper, bound: tuple[str, ...]) -> None:
+        keeper.look_at_addresses()
+        await keeper.look_at_machine()
+        tasks.start_soon(mesh.run)
+        tasks.start_soon(keeper.watch_machine)
+        tasks.start_soon(keeper.watch_addresses)
+        tasks.start_soon(keeper.watch_members)
+        keeper.recall_members()
+        self._log.emit(
+            NodeStarted(
+                node=self._identity.node, mesh=self._admission.mesh, role=self._role.value, listen=", ".join(bound),
+                incarnation=mesh.incarnation, state_directory=str(self._state.path), pid=os.getpid(),
+                version=__version__,
+            )
+        )  # fmt: skip
+        sd_notify("READY=1")
+
+    async def _leave(self, mesh: Mesh, keeper: Keeper, servers: list[ControlServer]) -> None:
+        """Say goodbye and close what others are connected to; the endpoint closes with its block."""
+        self._log.emit(NodeStopping(node=self._identity.node, cause=self._stop.cause))
+        sd_notify("STOPPING=1")
+        keeper.store_members()
+        mesh.leave()
+        self._ring.close()
+        for server in servers:
+            server.quit()
+        await anyio.sleep(GOODBYE_S)
+
+    # --- what must not go on ---
+
+    def _identity_in_use(self, text: str) -> None:
+        advice = "stop the other process, or give this one its own --state-dir and a new invite"
+        self._stop.fail(f"another process runs with this node's key: {text}", advice)
+
+    def _removed(self) -> None:
+        advice = "to return it needs an empty --state-dir and a new invite"
+        self._stop.fail(f"this node was removed from mesh {short(self._admission.mesh)}", advice)
+
+    def _control_refused(self, route: str, reason: str) -> None:
+        self._log.emit(ControlRefused(route=route, reason=reason))
