@@ -99,6 +99,7 @@ class _Drive:
         self._answers: list[tuple[NodeId, Confirm | None]] = []
         self._stirred = anyio.Event()
         self._over: Finished | Failed | None = None
+        self._first_view = mesh.view()
 
     def result(self) -> SplitParticipantSnapshot:
         """The snapshot, or raises."""
@@ -108,8 +109,8 @@ class _Drive:
         return self._over.snapshot
 
     async def follow_views(self) -> None:
-        """Stirs the loop at every newer view."""
-        seen = self._mesh.view()
+        """Stirs the loop at every view newer than the first: one that comes before this task runs counts too."""
+        seen = self._first_view
         while True:
             seen = await self._mesh.newer_view(seen)
             self._stir()
