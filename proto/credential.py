@@ -214,12 +214,11 @@ def verify_chain(chain: Sequence[bytes], mesh: MeshId, node: NodeId, now_unix_s:
     return standing_of(read_chain(chain, mesh, node), now_unix_s, revoked)
 
 
-def exceeds(parent: Credential, role: Role, may_invite: bool, expires_at_unix_s: int | None) -> str | None:
-    """Which right a child would have beyond `parent`'s, in words; None where it has none (rule 3)."""
+def exceeds(parent: Credential, role: Role, expires_at_unix_s: int | None) -> str | None:
+    """Which right a child would have beyond `parent`'s, in words; None where it has none (rule 3). The right to invite
+    needs no look: who does not have it has no children."""
     if _RANK[role] > _RANK[parent.role]:
         return f"role {role.value} under a {parent.role.value}"
-    if may_invite and not parent.may_invite:
-        return "may invite under a node that may not"
     end = parent.expires_at_unix_s
     if end is not None and (expires_at_unix_s is None or expires_at_unix_s > end):
         later = "no expiry" if expires_at_unix_s is None else f"expiry {utc_text(expires_at_unix_s)}"
@@ -253,7 +252,7 @@ def _within_parent(at: int, credential: Credential, parent: Credential) -> None:
     if not parent.may_invite:
         found = f"{short(node_id_of(parent.node))} may not invite"
         raise BadCredential(BadCredentialReason.MAY_NOT_INVITE, at, found, "an issuer that may")
-    more = exceeds(parent, credential.role, credential.may_invite, credential.expires_at_unix_s)
+    more = exceeds(parent, credential.role, credential.expires_at_unix_s)
     if more is not None:
         raise BadCredential(BadCredentialReason.EXCEEDS_PARENT, at, more, "at most the issuer's rights")
 

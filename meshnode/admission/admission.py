@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshnode.admission.errors import AdmissionError, MayNotInvite, NotAMember, UnknownInvite
 from meshnode.admission.invite_book import Invite, InviteBook, InvitesFile
@@ -163,13 +163,16 @@ class Admission:
 
     def learn(self, entries: Sequence[bytes], now_unix_s: int) -> Learned:
         """Take in revocations, own or a peer's. Where one cuts this node's chain and carries a new credential for it,
-        that is adopted. The caller passes `Learned.new` on and closes what belongs to nodes that are cut now."""
+        that is adopted (`Learned.adopted`). The caller passes `Learned.new` on and closes what belongs to nodes that
+        are cut now."""
         learned = self._store.learn(entries)
-        if self.roll.revoked.cut_in(self._own.nodes) is not None:
-            kept = self.roll.kept_lineage(self.identity.node, now_unix_s)
-            if kept is not None:
-                self.adopt(kept.chain)
-        return learned
+        if self.roll.revoked.cut_in(self._own.nodes) is None:
+            return learned
+        kept = self.roll.kept_lineage(self.identity.node, now_unix_s)
+        if kept is None:
+            return learned
+        self.adopt(kept.chain)
+        return replace(learned, adopted=True)
 
     def revocation_frames(self) -> Iterator[Revocations]:
         """What opens every link: all revocations known, in one or more frames."""

@@ -106,10 +106,10 @@ def make_invite(
 
 
 def _check_rights(request: InviteRequest, own: Lineage, issuer: Issuer) -> None:
-    obstacle = issuer.obstacle(None, request.role, request.may_invite)
+    obstacle = issuer.obstacle(None, request.role)
     if obstacle is None and request.uses is None:
         # Others judge an unlimited invite by its maker's own credential, whatever root key the maker keeps.
-        obstacle = exceeds(own.last, request.role, request.may_invite, own.last.expires_at_unix_s)
+        obstacle = exceeds(own.last, request.role, own.last.expires_at_unix_s)
     if obstacle is not None:
         raise MayNotInvite(f"this invite can't be given: {obstacle}", "make it at a member that may")
 

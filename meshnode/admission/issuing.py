@@ -30,8 +30,8 @@ class Issuer:
         """The credential whose rights bound what is issued; None for the root, which is bound by nothing."""
         return None if self.lineage is None else self.lineage.last
 
-    def obstacle(self, node: NodeId | None, role: Role, may_invite: bool) -> str | None:
-        """Why no credential with these rights can be issued (to `node`, where known), in words; None if it can."""
+    def obstacle(self, node: NodeId | None, role: Role) -> str | None:
+        """Why no credential of this role can be issued (to `node`, where known), in words; None if it can."""
         if self.lineage is None:
             return None
         own = self.lineage.last
@@ -43,7 +43,7 @@ class Issuer:
             )
         if node is not None and node in self.lineage.nodes:
             return f"member {short(self.lineage.node)} was itself let in through this node"
-        return exceeds(own, role, may_invite, own.expires_at_unix_s)
+        return exceeds(own, role, own.expires_at_unix_s)
 
     def issue(
         self,

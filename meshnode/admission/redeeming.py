@@ -154,7 +154,7 @@ class Redeemer:
             raise _No(RefusalCode.ROLE_NOT_ALLOWED, "the invite is for a client", role.value, token.role.value)
         if token.issuer != self._own:
             self._issuer_still_may(token, now_unix_s)
-        if (obstacle := issuer.obstacle(joiner, role, token.may_invite)) is not None:
+        if (obstacle := issuer.obstacle(joiner, role)) is not None:
             raise _No(RefusalCode.ROLE_NOT_ALLOWED, "this member can't grant what the invite promises", obstacle)
         above = () if issuer.lineage is None else issuer.lineage.nodes
         if self._roll.revoked.cut_in((*above, joiner)) is not None:
@@ -169,7 +169,7 @@ class Redeemer:
         except BadCredential as error:
             sentence = "the member that made the invite is no member any more"
             raise _No(RefusalCode.REVOKED, sentence, error.found, error.required) from error
-        more = exceeds(lineage.last, token.role, token.may_invite, lineage.last.expires_at_unix_s)
+        more = exceeds(lineage.last, token.role, lineage.last.expires_at_unix_s)
         if more is not None or not lineage.last.may_invite:
             sentence = "the member that made the invite had no right to"
             raise _No(RefusalCode.ROLE_NOT_ALLOWED, sentence, more or "may not invite", "at most the issuer's rights")

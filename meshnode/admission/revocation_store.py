@@ -33,7 +33,8 @@ class RevocationsFile(Struct, frozen=True):
 class Learned:
     """What a batch brought: entries to pass on, nodes they name, nodes they keep, and why others were refused.
 
-    `unsaved` is the error of a disk that refused them: they hold in this process all the same.
+    `unsaved` is the error of a disk that refused them: they hold in this process all the same. `adopted` tells that one
+    of them cut this node's own chain and gave it another, which its record has to carry from now on.
     """
 
     new: tuple[bytes, ...]
@@ -41,6 +42,7 @@ class Learned:
     kept: tuple[NodeId, ...]
     refused: tuple[str, ...]
     unsaved: StateError | None = None
+    adopted: bool = False
 
 
 class RevocationStore:

@@ -93,11 +93,17 @@ class MemberRoll:
         return not any(self.revoked.cut_in(kept.nodes) is None for kept in self.revoked.kept_chains(node))
 
     def descendants(self, node: NodeId) -> tuple[NodeId, ...]:
-        """All members not cut yet whose lineage passes through `node`, in node-id order; `node` is not among them."""
-        below = [
-            other for other, lineage in self._lineages.items() if node in lineage.nodes[:-1] and not self.is_cut(other)
-        ]
-        return tuple(sorted(below))
+        """All members whose lineage passes through `node` and who would go with it, in node-id order; `node` itself is
+        not among them, nor is who is cut already."""
+        return tuple(other for other in self._below(node) if not self.is_cut(other))
+
+    def taken_along(self, node: NodeId) -> tuple[NodeId, ...]:
+        """All nodes whose lineage passes through `node` and who are cut, in node-id order: after its removal, those
+        who lost membership with it."""
+        return tuple(other for other in self._below(node) if self.is_cut(other))
+
+    def _below(self, node: NodeId) -> list[NodeId]:
+        return sorted(other for other, lineage in self._lineages.items() if node in lineage.nodes[:-1])
 
     def members(self) -> tuple[NodeId, ...]:
         """All nodes of which a good chain was seen and that are not cut now, in node-id order."""

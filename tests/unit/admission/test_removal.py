@@ -62,6 +62,14 @@ def test_a_removal_takes_every_chain_through_the_node(mesh: MeshOfMembers) -> No
     assert all(is_out(one, mesh.founder) for one in (parent, child, grandchild))
 
 
+def test_who_was_taken_along_is_known_afterwards(mesh: MeshOfMembers) -> None:
+    parent, child, grandchild = a_family(mesh)
+    removal = removes(mesh.founder, parent, child)
+    assert not removal.learned.adopted
+    assert mesh.founder.roll.taken_along(parent.identity.node) == (grandchild.identity.node,)
+    assert mesh.founder.roll.descendants(parent.identity.node) == (child.identity.node,)
+
+
 def test_a_removal_leaves_others_alone(mesh: MeshOfMembers) -> None:
     _, child, _ = a_family(mesh)
     bystander = mesh.joins("bystander", mesh.founder)
@@ -121,7 +129,8 @@ def test_a_kept_descendant_stays_a_member_with_the_chain_it_shows(mesh: MeshOfMe
 
 def test_a_kept_node_takes_up_its_new_chain_when_it_learns_of_the_removal(mesh: MeshOfMembers) -> None:
     parent, child, _ = a_family(mesh)
-    child.learn(removes(mesh.founder, parent, child).entries, NOW_UNIX_S)
+    learned = child.learn(removes(mesh.founder, parent, child).entries, NOW_UNIX_S)
+    assert learned.adopted
     assert child.standing(NOW_UNIX_S).nodes == (child.identity.node,)
     assert mesh.member("child").chain == child.chain
 
