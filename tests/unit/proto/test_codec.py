@@ -215,7 +215,7 @@ def test_the_largest_frame_of_the_costliest_values_stays_within_bounded_memory()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert error.message == "delta"
-    assert peak < 48 * 2**20
+    assert peak < 24 * 2**20
 
 
 def test_a_datagram_carries_probes_only() -> None:
