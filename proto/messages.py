@@ -303,7 +303,8 @@ class Fence(Struct, frozen=True, array_like=True, order=True):
 
 
 class Prepare(Message, frozen=True, tag="prepare"):
-    """The coordinator asks a worker to reserve exact bytes on its devices for its stage."""
+    """The coordinator asks a worker to reserve exact bytes on its devices for its stage: the layers from `layer_start`
+    to `layer_end`. `ranges` are (device, layer start, layer end), for a stage that lies on several devices."""
 
     nonce: WireProbeNonce
     model: WireText
@@ -311,6 +312,7 @@ class Prepare(Message, frozen=True, tag="prepare"):
     layer_start: WireCounter
     layer_end: WireCounter
     reserve: Annotated[tuple[tuple[WireWord, WireBytesFigure], ...], Meta(max_length=32)]
+    ranges: Annotated[tuple[tuple[WireWord, WireCounter, WireCounter], ...], Meta(max_length=32)] = ()
 
 
 class Prepared(Message, frozen=True, tag="prepared"):
