@@ -101,18 +101,18 @@ class Watch:
 
     def linked(self) -> dict[NodeId, LinkFacts]:
         """Links that are up by what the observer was told, in order."""
-        return dict(self._linked)
+        return dict(self.linked_now)
 
-    _linked: dict[NodeId, LinkFacts] = field(default_factory=dict)
+    linked_now: dict[NodeId, LinkFacts] = field(default_factory=dict)
 
     def link_up(self, peer: NodeId, facts: LinkFacts, boot_id: BootId, incarnation_floor: int) -> None:
         self.ups.append(Up(peer, facts, boot_id, incarnation_floor))
-        self._linked[peer] = facts
+        self.linked_now[peer] = facts
         self._wake()
 
     def link_down(self, peer: NodeId, code: str, reason: str, by_peer: bool) -> None:
         self.downs.append(Down(peer, code, reason, by_peer))
-        del self._linked[peer]
+        del self.linked_now[peer]
         self._wake()
 
     def dial_failed(self, peer: NodeId, reason: str) -> None:

@@ -23,3 +23,10 @@ async def lab(tmp_path: Path) -> AsyncIterator[ALab]:
 def mesh_of(lab: ALab) -> MeshMaker:
     """`await mesh_of(3)`: three members of one mesh, each linked to each."""
     return lambda count: full_mesh(lab, count)
+
+
+@pytest.fixture
+async def other_lab(tmp_path: Path) -> AsyncIterator[ALab]:
+    """A second mesh, with another root."""
+    async with AsyncExitStack() as stack:
+        yield ALab(tmp_path / "other", stack)
