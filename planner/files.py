@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planner.constraints import Exclusion
@@ -117,25 +117,27 @@ def parse_nodes(table: Table) -> MeshDescription:
 def _layer_run(where: str, run: object) -> LayerSpec:
     table = _as_table(where, run)
     _only_known(where, table, _LAYER_KEYS)
-    common = {
-        "count": whole(f"{where}.count", table.get("count", 1), minimum=1),
-        "weight_bytes": _size(f"{where}.weight_bytes", table),
-        "active_weight_bytes": _size(f"{where}.active_weight_bytes", table, None),
-        "window": whole(f"{where}.window", table.get("window", 0)),
-        "state_bytes": _size(f"{where}.state_bytes", table, 0),
-    }
+    run_spec = LayerSpec.with_f16_kv(
+        count=whole(f"{where}.count", table.get("count", 1), minimum=1),
+        weight_bytes=_size(f"{where}.weight_bytes", table),
+        kv_bytes_per_token=_size(f"{where}.kv_bytes_per_token", table, 0),
+        active_weight_bytes=_size_or_none(f"{where}.active_weight_bytes", table),
+        window=whole(f"{where}.window", table.get("window", 0)),
+        state_bytes=_size(f"{where}.state_bytes", table, 0),
+    )
     if "k_width" in table or "v_width" in table:
         widths = {key: whole(f"{where}.{key}", table.get(key, 0)) for key in ("k_width", "v_width")}
         per_token = 2 * (widths["k_width"] + widths["v_width"])
         if table.get("kv_bytes_per_token", per_token) != per_token:
             expected = f"{per_token}, which k_width and v_width come to, or one of the two ways"
             raise InvalidPlanInput(f"{where}.kv_bytes_per_token", table["kv_bytes_per_token"], expected)
-        return LayerSpec(**common, **widths)
-    return LayerSpec.with_f16_kv(**common, kv_bytes_per_token=_size(f"{where}.kv_bytes_per_token", table, 0))
+        return replace(run_spec, **widths)
+    return run_spec
 
 
 def _node(where: str, table: Table) -> NodeSpec:
     devices = table.get("device")
+    own: tuple[DeviceSpec, ...]
     if devices is None:
         own = (_device(where, {**table, "id": "0"}),)
     elif not isinstance(devices, list) or "capacity" in table or "usable_bytes" in table:
@@ -151,9 +153,9 @@ def _node(where: str, table: Table) -> NodeSpec:
     return NodeSpec(
         id=name(f"{where}.id", table.get("id")),
         devices=own,
-        host_usable_bytes=_size(f"{where}.host_usable_bytes", table, None),
-        has_package=_switch(f"{where}.has_package", table, None),
-        cached_bytes=_size(f"{where}.cached_bytes", table, None),
+        host_usable_bytes=_size_or_none(f"{where}.host_usable_bytes", table),
+        has_package=_switch_or_none(f"{where}.has_package", table),
+        cached_bytes=_size_or_none(f"{where}.cached_bytes", table),
         can_receive=_switch(f"{where}.transfer", table, True),
         rtt_ms=_figure(f"{where}.rtt_ms", table),
         willingness=Willingness(willing),
@@ -161,8 +163,9 @@ def _node(where: str, table: Table) -> NodeSpec:
 
 
 def _device(where: str, table: Table) -> DeviceSpec:
-    usable = _size(f"{where}.usable_bytes", table, None)
-    capacity = _size(f"{where}.capacity", table, usable)
+    usable = _size_or_none(f"{where}.usable_bytes", table)
+    capacity = _size_or_none(f"{where}.capacity", table)
+    capacity = usable if capacity is None else capacity
     if capacity is None:
         raise InvalidPlanInput(where, None, 'capacity = "24GB" or usable_bytes')
     gb_s = _figure(f"{where}.memory_bandwidth_gb_s", table)
@@ -234,23 +237,29 @@ def _key(field: str) -> str:
     return field.rpartition(".")[2]
 
 
-_REQUIRED: Final = object()
+def _size_or_none(field: str, table: Table) -> int | None:
+    return None if _key(field) not in table else parse_size_bytes(field, table[_key(field)])
 
 
-def _size(field: str, table: Table, default: Any = _REQUIRED) -> Any:
-    if _key(field) not in table:
-        if default is _REQUIRED:
-            raise InvalidPlanInput(field, None, "a size in bytes")
-        return default
-    return parse_size_bytes(field, table[_key(field)])
+def _size(field: str, table: Table, default: int | None = None) -> int:
+    if (found := _size_or_none(field, table)) is not None:
+        return found
+    if default is None:
+        raise InvalidPlanInput(field, None, "a size in bytes")
+    return default
 
 
 def _figure(field: str, table: Table) -> float | None:
     return None if _key(field) not in table else figure(field, table[_key(field)])
 
 
-def _switch(field: str, table: Table, default: Any) -> Any:
-    value = table.get(_key(field), default)
-    if value is not default and not isinstance(value, bool):
+def _switch_or_none(field: str, table: Table) -> bool | None:
+    value = table.get(_key(field))
+    if value is not None and not isinstance(value, bool):
         raise InvalidPlanInput(field, value, "true or false")
     return value
+
+
+def _switch(field: str, table: Table, default: bool) -> bool:
+    found = _switch_or_none(field, table)
+    return default if found is None else found
