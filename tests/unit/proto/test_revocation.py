@@ -128,9 +128,15 @@ def test_a_known_revocation_adds_nothing() -> None:
     assert len(revoked) == 1
 
 
-def test_a_removal_voids_the_token_the_node_had_redeemed() -> None:
+@pytest.mark.parametrize("issuer", [A, D], ids=["of the remover", "of somebody else"])
+def test_a_removal_voids_the_token_the_node_had_redeemed(issuer: Key) -> None:
+    """An unlimited token may have been redeemed at another member than its issuer."""
     chain = a_chain(A, B, token_id=TOKEN)
-    assert a_set(a_revocation(A, B, chain, token_ids=(TOKEN,))).voids(TOKEN, A.node)
+    assert a_set(a_revocation(A, B, chain, token_ids=(TOKEN,))).voids(TOKEN, issuer.node)
+
+
+def test_the_root_voids_anybody_s_token() -> None:
+    assert a_set(a_revocation(ROOT, None, token_ids=(TOKEN,))).voids(TOKEN, D.node)
 
 
 def test_a_removal_by_a_member_voids_no_token_of_somebody_else() -> None:

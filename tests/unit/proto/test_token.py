@@ -76,6 +76,12 @@ def test_a_mangled_token_is_told_from_a_forged_one(mangled: Any) -> None:
         parse_token(mangled(a_token()))
 
 
+def test_a_right_checksum_over_too_little_is_mangled_all_the_same() -> None:
+    checksum = hashlib.sha256(PREFIX.encode()).digest()[:4]
+    with pytest.raises(MangledToken):
+        parse_token(PREFIX + base64.urlsafe_b64encode(checksum).decode().rstrip("="))
+
+
 def test_a_forged_token_is_told_from_a_mangled_one() -> None:
     with pytest.raises(ForgedToken) as caught:
         parse_token(with_payload_changed(a_token()))
