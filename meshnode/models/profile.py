@@ -11,6 +11,7 @@ from pathlib import Path
 from meshnode.models.errors import ModelFileError
 from meshnode.models.package import ModelPackage, PackageKind
 from planner import InvalidPlanInput
+from planner.files import parse_profile
 
 _MAX_BYTES = 2**20
 
@@ -25,8 +26,6 @@ def read_profile(ref: str, path: Path) -> ModelPackage:
         raise ModelFileError(str(path), "file", f"more than {_MAX_BYTES} bytes", "a model profile")
     try:
         table = tomllib.loads(content.decode("utf-8"))
-        from planner.files import parse_profile
-
         spec = parse_profile(table)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ModelFileError(str(path), "TOML", str(error), "a valid TOML file") from error
