@@ -135,6 +135,11 @@ def test_what_is_no_key_verifies_nothing(key: bytes) -> None:
     assert not verify(key, bytes(64), b"data")
 
 
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_a_signature_of_another_length_verifies_nothing(length: int) -> None:
+    assert not verify(A.public_key, A.sign(b"data").ljust(65, b"\x00")[:length], b"data")
+
+
 def small_order_points() -> list[bytes]:
     """The eight points whose order divides 8, from the curve's own equation (RFC 8032, section 5.1)."""
     prime = 2**255 - 19
