@@ -19,6 +19,7 @@ $(VENV)/.made:
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(PIP) install -e .
+	@$(BIN)/python -m compileall -q meshnode planner proto
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
@@ -43,7 +44,7 @@ bench: $(VENV)/.installed-dev  ## print the figures the README quotes
 	$(BIN)/python tests/bench/bench.py
 
 docs: $(VENV)/.installed-dev  ## make the reference pages from the code
-	$(BIN)/python -m docs
+	$(BIN)/python -m meshnode.reference docs
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
