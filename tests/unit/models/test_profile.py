@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.models import ModelFileError, PackageKind, load_model, load_model_blocking, sampled_manifest
+from meshnode.models import (
+    ModelFileError,
+    PackageKind,
+    load_model,
+    load_model_blocking,
+    profile_names,
+    sampled_manifest,
+)
 from meshnode.models.profile import read_profile
 
 PROFILE = """
@@ -83,3 +90,8 @@ def test_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_profile_far_too_large_is_not_parsed(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="more than 1048576 bytes"):
         read_profile("p", a_profile(tmp_path / "p.toml", "#" * (2**20 + 1)))
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_that_comes_with_meshnode_is_read(name: str, tmp_path: Path) -> None:
+    assert load_model_blocking(name, cache_dir=tmp_path).spec.layer_count > 0
