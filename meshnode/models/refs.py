@@ -179,7 +179,7 @@ def _unknown(ref: str, names: Sequence[str]) -> ModelFileError:
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(ref.rsplit("/", 1)[-1].lower(), by_lower, n=_CLOSE_NAMES, cutoff=0.5)
     if near:
-        expected = "did you mean " + " or ".join(by_lower[name] for name in near) + "?"
+        expected = "a known name; did you mean " + " or ".join(by_lower[name] for name in near) + "?"
     elif names:
         shown = sorted(names)[:10]
         expected = "one of " + ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
