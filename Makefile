@@ -41,7 +41,7 @@ test-long: $(VENV)/.installed-dev  ## 1,000-node simulations and full oracle com
 	$(BIN)/pytest -m long --timeout=1800
 
 bench: $(VENV)/.installed-dev  ## print the figures the README quotes
-	$(BIN)/python tests/bench/bench.py
+	PYTHONPATH=tests $(BIN)/python -m bench $(NAMES)
 
 docs: $(VENV)/.installed-dev  ## make the reference pages from the code
 	$(BIN)/python -m meshnode.reference docs

@@ -54,8 +54,9 @@ class Daemon:
 
     def verb(self, *words: str) -> str:
         """What a command-line verb prints for this node."""
-        command = [MESHNODE, *words, "--state-dir", self.state]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command = [str(MESHNODE), *words, "--state-dir", str(self.state)]
+        finished = subprocess.run(command, check=True, capture_output=True, text=True)
+        return finished.stdout
 
 
 def start(root: Path, number: int, token: str | None) -> Daemon:

@@ -1,6 +1,6 @@
 """`make bench`: the figures the README and the issues speak of, measured on this machine and printed, never judged.
 
-Usage: `python tests/bench/bench.py [NAME ...]`, all of them without names.
+Usage: `make bench`, or `make bench NAMES="codec mesh"` for some of them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import bench_codec
-import bench_mesh
-import bench_planner
+from bench import bench_codec, bench_mesh, bench_planner
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
