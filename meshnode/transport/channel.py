@@ -222,7 +222,10 @@ class Channel:
     def flush(self, now_s: float) -> list[Outgoing]:
         """What must go on the wire now."""
         if self.ended is None:
-            self._pump(now_s)
+            self._pump()
+        self.connection.acknowledge_now(now_s)
+        if self.connection.is_quiet():
+            return []
         packets = [Outgoing(data, to) for data, to in self.connection.datagrams_to_send(now_s)]
         self._drain_events(now_s, now_s)
         self._notice_ending()
@@ -288,21 +291,17 @@ class Channel:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _pump(self, now_s: float) -> None:
+    def _pump(self) -> None:
         """Give QUIC as many frames as it should hold, then the last words."""
-        wrote = self.connection.pending_datagrams > 0
         room_bytes = self._settings.unacknowledged_bytes - self.connection.unacknowledged_bytes(CONTROL_STREAM)
         while room_bytes > 0 and (frame := self._queue.pop()) is not None:
             self.connection.send_stream_data(CONTROL_STREAM, frame)
             room_bytes -= len(frame)
-            wrote = True
-        if self._last_words is not None and not len(self._queue):
-            if self.connection.end_stream(CONTROL_STREAM, encode_frame(self._last_words)):
-                wrote = True
-            elif self.connection.unacknowledged_bytes(CONTROL_STREAM) == 0:
-                self._finish_closing()
-        if wrote:
-            self.connection.acknowledge_with_data(now_s)
+        if self._last_words is None or len(self._queue):
+            return
+        said_already = not self.connection.end_stream(CONTROL_STREAM, encode_frame(self._last_words))
+        if said_already and self.connection.unacknowledged_bytes(CONTROL_STREAM) == 0:
+            self._finish_closing()
 
     def _handle_events(self, at_s: float, now_s: float) -> None:
         self._drain_events(at_s, now_s)

@@ -162,6 +162,7 @@ class Switchboard:
     def flush(self, link: Link) -> None:
         """Send what the link has now, bury it if it has ended, else see to its timer."""
         now_s = self._clock()
+        self._touched.pop(link.number, None)
         last: bytes | None = None
         for packet in link.channel.flush(now_s):
             last = packet.data
@@ -294,8 +295,7 @@ class Switchboard:
         self._by_cid.pop(cid, None)
 
     def _arm(self, link: Link, now_s: float) -> None:
-        deadline_s = link.channel.next_deadline_s()
-        due_s = link.deadline_s if deadline_s is None else min(deadline_s, link.deadline_s)
+        due_s = self._due_s(link)
         if link.timer is not None:
             if due_s >= link.timer_at_s:
                 return
@@ -303,11 +303,20 @@ class Switchboard:
         link.timer_at_s = due_s
         link.timer = self._loop.call_later(max(due_s - now_s, MIN_TIMER_S), partial(self._wake, link))
 
+    @staticmethod
+    def _due_s(link: Link) -> float:
+        deadline_s = link.channel.next_deadline_s()
+        return link.deadline_s if deadline_s is None else min(deadline_s, link.deadline_s)
+
     def _wake(self, link: Link) -> None:
         link.timer = None
         if link.number not in self._links:
             return
         now_s = self._clock()
+        if now_s < self._due_s(link):
+            # Set for something that was settled since.
+            self._arm(link, now_s)
+            return
         if now_s >= link.deadline_s:
             link.deadline_s = float("inf")
             self._owner.overdue(link)
