@@ -291,16 +291,17 @@ class Mesh:
         if roll.is_cut(self._local):
             self._removed()
             return
-        out = [node for node in {*self.view().nodes, *self._opened} if roll.is_cut(node)]
-        for node in sorted(out):
-            self._emit(NodeRemoved(node=node, by=told_by or self._local, descendants=len(roll.descendants(node))))
-            self._close(node, RefusalCode.REMOVED, "removed from the mesh")
-        for peer in sorted(self._opened - {told_by} - set(out)):
+        # The removed hear it too, as the last thing before their links close: they stop instead of knocking for ever.
+        for peer in sorted(self._opened - {told_by}):
             for start in range(0, len(entries), REVOCATIONS_PER_FRAME):
                 page = tuple(entries[start : start + REVOCATIONS_PER_FRAME])
                 self.send(peer, Revocations(entries=page, complete=True))
+        out = sorted(node for node in {*self.view().nodes, *self._opened} if roll.is_cut(node))
+        for node in out:
+            self._emit(NodeRemoved(node=node, by=told_by or self._local, descendants=len(roll.descendants(node))))
+            self._close(node, RefusalCode.REMOVED, "removed from the mesh")
         if out:
-            self._input(lambda now: self._machine.revoked(tuple(sorted(out)), now))
+            self._input(lambda now: self._machine.revoked(out, now))
 
     # --- carrying out ---
 

@@ -89,7 +89,8 @@ class ControlClient:
         if isinstance(error, PermissionError):
             return Failure(f"{self._path}: not yours to use", "run the verb as the user the node runs as", UNREACHABLE)
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return Failure(f"no node runs with the state directory {self._state_dir}", advice, UNREACHABLE)
+            was_there = f" (nothing answers at {self._path}: {error.strerror})" if noted_path(self._state_dir) else ""
+            return Failure(f"no node runs with the state directory {self._state_dir}{was_there}", advice, UNREACHABLE)
         return Failure(f"the node at {self._path} can't be reached: {error}", advice, UNREACHABLE)
 
 

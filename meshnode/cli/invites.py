@@ -38,13 +38,17 @@ def command(ctx: click.Context, state_dir: Path | None, config_file: Path | None
 
 @command.command(short_help="Make a token worthless.")
 @click.argument("token_id")
+@node_options
 @click.pass_obj
-def revoke(node: tuple[Path | None, Path | None], token_id: str) -> None:
+def revoke(
+    node: tuple[Path | None, Path | None], token_id: str, state_dir: Path | None, config_file: Path | None
+) -> None:
     """Make the token with this id (or its unmistakable beginning) worthless. Nodes that joined with it stay;
     `meshnode remove` removes those."""
     from urllib.parse import quote
 
-    answer = client_of(*node).delete(f"/v1/invites/{quote(token_id, safe='')}")
+    client = client_of(state_dir or node[0], config_file or node[1])
+    answer = client.delete(f"/v1/invites/{quote(token_id, safe='')}")
     click.echo(f"token {answer['token_id']} is revoked")
 
 
