@@ -8,13 +8,10 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Nodes
+from making_nodes import Nodes
 
 
 def a_free_port() -> int:
