@@ -18,32 +18,20 @@ from typing import Self
 
 import anyio
 
-from meshnode.events import (
-    AddressDropped,
-    HandshakesShed,
-    JoinAttempt,
-    LinkDown,
-    LinkMigrated,
-    LinkRefused,
-    LinkReplaced,
-    LinkUp,
-    PeerIdentityConflict,
-    PeerThrottled,
-    WireRejected,
-)
-from meshnode.membership.view import LinkFacts, PathKind
-from meshnode.transport.addresses import MalformedAddress, SocketName, format_address, parse_address
+from meshnode.transport.addresses import SocketName, format_address, parse_address
 from meshnode.transport.boundary import AdmissionGate, LinkObserver, LocalIdentity
 from meshnode.transport.channel import CONNECTION_LOST
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.counters import Counters
+from meshnode.transport.dial_book import UNREACHABLE, DialBook
 from meshnode.transport.dialler import NO_ANSWER, Target
-from meshnode.transport.dialling import Dial, Purpose
-from meshnode.transport.handshake import AcceptHandshake, DialHandshake, LocalSide, Proved, Welcomed
+from meshnode.transport.dialling import Purpose
+from meshnode.transport.handshake import AcceptHandshake, LocalSide, Proved, Welcomed
 from meshnode.transport.judge import Judge
 from meshnode.transport.link import Link, Stage
 from meshnode.transport.rate_limit import Overrun
 from meshnode.transport.redemption import Redeemed, Redemption
+from meshnode.transport.reports import Reports
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.switchboard import Switchboard
 from proto.errors import WireError
@@ -57,16 +45,7 @@ CLOSE_S = 0.6
 NONCE_BYTES = 32
 MOVE_PAUSE_S = 2.0
 """Shortest time between two dials to an address at which a linked peer was heard."""
-SHED_PAUSE_S = 1.0
 REDEEM_DEADLINE_S = 30.0
-UNREACHABLE = "unreachable"
-RESTARTED = "restarted"
-_QUIET = frozenset({RefusalCode.DUPLICATE_LINK, RefusalCode.LEAVING})
-"""Ends that are no refusal in the sense of an event."""
-CONFLICT_ADVICE = (
-    "two processes run with one node key, such as a copied state directory: stop one of them and give it a state"
-    " directory of its own"
-)
 
 
 class Endpoint:
@@ -104,12 +83,8 @@ class Endpoint:
             own_chain=gate.own_chain,
             check_chain=gate.check_chain,
         )
-        self._dials: dict[NodeId, Dial] = {}
-        self._redemptions: dict[Dial, Redemption] = {}
-        self._observed: dict[int, str] = {}
+        self._reports = Reports(observer, clock)
         self._empty = anyio.Event()
-        self._shed_at_s = float("-inf")
-        self._shed_state = (False, 0)
         self.bound_addresses: tuple[str, ...] = ()
         """Where it listens, with the ports the system chose; known inside the block."""
 
@@ -123,6 +98,15 @@ class Endpoint:
             self._clock,
             installed=self._installed,
             conflicting=self._conflicting,
+        )
+        self._dials = DialBook(
+            self._local,
+            self._switchboard,
+            self._settings,
+            self._clock,
+            peer_floor=self._observer.peer_floor,
+            ended=self._dial_ended,
+            tried=self._reports.join_attempt,
         )
         self.bound_addresses = self._switchboard.bind(self._listen)
         return self
@@ -179,13 +163,13 @@ class Endpoint:
         happens where a link is up or a dial under way."""
         if self._judge.current(peer) is not None or peer in self._dials or self._judge.is_judging(peer):
             return
-        targets = self._targets(peer, addresses)
+        targets = self._dials.targets(peer, addresses)
         if peer == self._identity.node or self._gate.is_revoked(peer) or not targets:
             self._observer.dial_failed(peer, RefusalCode.REMOVED if self._gate.is_revoked(peer) else UNREACHABLE)
         elif len(self._dials) >= self._settings.max_dials or len(self._judge) >= self._settings.max_links:
             self._observer.dial_failed(peer, RefusalCode.LINK_LIMIT)
         else:
-            self._start_dial(peer, targets, Purpose.LINK)
+            self._dials.start(peer, targets, Purpose.LINK)
 
     def close(self, peer: NodeId, code: RefusalCode, text: str) -> None:
         """End the link to `peer`, telling it why. `link_down` is called before this returns."""
@@ -200,86 +184,13 @@ class Endpoint:
         The link is closed again: the node comes back as a member. Raises `JoinRefused`.
         """
         redemption = Redemption(token, role, self._identity.node, self._mesh)
-        dial = Dial(
-            redemption.targets,
-            Purpose.REDEEM,
-            self._switchboard,
-            self._settings,
-            self._clock,
-            lead=self._lead,
-            lost=lambda _: redemption.lose(),
-            tried=self._tried,
-        )
-        self._redemptions[dial] = redemption
+        dial = self._dials.start_redeeming(redemption)
         try:
-            dial.start()
             with anyio.move_on_after(REDEEM_DEADLINE_S):
                 await redemption.finished.wait()
         finally:
-            del self._redemptions[dial]
-            dial.cancel()
+            self._dials.stop(dial)
         return redemption.result(dial.outcomes())
-
-    # --- dialling ---------------------------------------------------------------------------------------------------
-
-    def _targets(self, peer: NodeId, addresses: Iterable[str]) -> list[Target]:
-        targets: dict[Target, None] = {}
-        for address in addresses:
-            try:
-                targets[Target(peer, parse_address(address))] = None
-            except MalformedAddress:
-                # A peer's record can hold any text of an address' length; the rest of its addresses may do.
-                continue
-        return list(targets)[: self._settings.max_addresses_per_dial]
-
-    def _start_dial(self, peer: NodeId, targets: Sequence[Target], purpose: Purpose) -> None:
-        dial = Dial(
-            targets,
-            purpose,
-            self._switchboard,
-            self._settings,
-            self._clock,
-            lead=self._lead,
-            lost=lambda found: self._dial_ended(found, UNREACHABLE),
-        )
-        self._dials[peer] = dial
-        dial.start()
-
-    def _lead(self, dial: Dial, link: Link) -> None:
-        assert link.expected is not None, "a dial's links are dialled"
-        redemption = self._redemptions.get(dial)
-        handshake = DialHandshake(
-            self._local,
-            link.expected,
-            peer_floor=0 if redemption else self._observer.peer_floor(link.expected),
-            token=redemption.text if redemption else None,
-            role=redemption.role if redemption else None,
-        )
-        link.lead(handshake, self._clock())
-        self._switchboard.touch(link)
-
-    def _dial_of(self, link: Link) -> Dial | None:
-        """The dial in whose race `link` still runs."""
-        if link.expected is None:
-            return None
-        dials = (self._dials.get(link.expected), *self._redemptions)
-        return next((dial for dial in dials if dial is not None and dial.owns(link)), None)
-
-    def _dial_ended(self, dial: Dial, reason: str) -> None:
-        """A dial for a link brought none."""
-        peer = dial.targets[0].peer
-        dial.cancel()
-        if self._dials.get(peer) is dial:
-            del self._dials[peer]
-        self._judge.own_dial_ended(peer)
-        self._report_failed_dial(peer, reason, dial.purpose)
-
-    def _report_failed_dial(self, peer: NodeId, reason: str, purpose: Purpose = Purpose.LINK) -> None:
-        if purpose is Purpose.LINK and self._judge.current(peer) is None and not self._judge.is_judging(peer):
-            self._observer.dial_failed(peer, reason)
-
-    def _tried(self, target: Target, outcome: str, after_ms: float) -> None:
-        self._observer.emit(JoinAttempt(format_address(target.address), outcome, round(after_ms, 1)))
 
     # --- LinkOwner --------------------------------------------------------------------------------------------------
 
@@ -293,21 +204,20 @@ class Endpoint:
 
     def secured(self, link: Link) -> None:
         """See `LinkOwner`."""
-        dial = self._dial_of(link)
+        dial = self._dials.of(link)
         if dial is not None:
             dial.secured(link)
 
     def wrong_peer(self, link: Link, answered_as: NodeId | None) -> None:
         """See `LinkOwner`."""
-        assert link.expected is not None, "only dialled links expect somebody"
-        self._observer.emit(AddressDropped(link.expected, link.address_text(), answered_as or "no node"))
-        dial = self._dial_of(link)
+        self._reports.wrong_peer(link, answered_as)
+        dial = self._dials.of(link)
         if dial is not None:
             dial.failed(link, "answered_as_another_node")
 
     def progressed(self, link: Link) -> None:
         """See `LinkOwner`."""
-        dial = self._dial_of(link)
+        dial = self._dials.of(link)
         if dial is not None:
             dial.progressed(link)
 
@@ -323,58 +233,45 @@ class Endpoint:
         elif proved.token is not None:
             self._serve_token(link, proved.peer, proved.token, proved.role)
         else:
-            dial = self._dials.get(proved.peer)
-            self._judge.arrive(link, own_dial_leads=dial is not None and dial.leads)
+            self._judge.arrive(link, own_dial_leads=self._dials.leads(proved.peer))
 
     def welcomed(self, link: Link, welcomed: Welcomed) -> None:
         """See `LinkOwner`."""
-        dial = self._dial_of(link)
+        dial = self._dials.of(link)
         if dial is None:
             return
         dial.won(link)
-        redemption = self._redemptions.get(dial)
+        redemption = self._dials.redemption(dial)
         if redemption is not None and welcomed.issued_chain is not None:
             link.channel.close(Refusal(RefusalCode.LEAVING, "redeemed"), self._clock())
-            redemption.succeed(Redeemed(self._mesh, welcomed.issued_chain, welcomed.peer, welcomed.observed_address))
-            return
-        del self._dials[welcomed.peer]
-        self._observed[link.number] = welcomed.observed_address
-        self._judge.arrive(link, own_dial_leads=False)
+            chain, observed = welcomed.issued_chain, welcomed.observed_address
+            redemption.succeed(Redeemed(self._mesh, chain, welcomed.peer, observed))
+        else:
+            self._dials.cancel(welcomed.peer)
+            self._judge.arrive(link, own_dial_leads=False)
 
     def refused(self, link: Link, refusal: Refusal, *, by_us: bool) -> None:
         """See `LinkOwner`."""
         if self._judge.is_current(link):
             self._take_down(link, refusal.code, refusal.text, by_peer=not by_us)
             return
-        if refusal.code not in _QUIET:
-            self._observer.emit(
-                LinkRefused(
-                    link.peer or link.claimed_peer(),
-                    link.address_text(),
-                    by_us,
-                    refusal.code,
-                    refusal.text,
-                    refusal.found,
-                    refusal.required,
-                )
-            )
-        if refusal.code is RefusalCode.IDENTITY_IN_USE and not by_us and link.expected is not None:
-            self._observer.identity_in_use(link.expected, refusal.text)
-        dial = self._dial_of(link)
-        if dial is not None:
-            self._dial_refused(dial, link, refusal)
+        self._reports.refused(link, refusal, by_us=by_us)
+        dial = self._dials.of(link)
+        if dial is None:
+            return
+        redemption = self._dials.redemption(dial)
+        if redemption is None:
+            self._dials.lose(dial, refusal.code)
+        elif redemption.refused(refusal):
+            dial.failed(link, refusal.code)
 
     def rejected(self, link: Link, error: WireError) -> None:
         """See `LinkOwner`."""
-        self._observer.emit(
-            WireRejected(link.peer, link.address_text(), error.message, error.field, error.found, error.expected)
-        )
+        self._reports.rejected(link, error)
 
     def throttled(self, link: Link, overrun: Overrun) -> None:
         """See `LinkOwner`."""
-        if link.peer is not None:
-            frames_per_s, bytes_per_s = round(overrun.frames_per_s, 1), round(overrun.bytes_per_s, 1)
-            self._observer.emit(PeerThrottled(link.peer, frames_per_s, bytes_per_s))
+        self._reports.throttled(link, overrun)
 
     def answered(self, link: Link, question: int) -> None:
         """See `LinkOwner`."""
@@ -399,7 +296,7 @@ class Endpoint:
     def migrated(self, link: Link, old: SocketName) -> None:
         """See `SwitchboardOwner`."""
         if link.peer is not None and self._judge.is_current(link):
-            self._report_move(link.peer, format_address(old), link.address_text())
+            self._reports.moved(link.peer, format_address(old), link.address_text())
 
     def moved_hint(self, link: Link, source: SocketName) -> None:
         """See `SwitchboardOwner`. The connection id it came with was known to the peer and to whoever watches the path,
@@ -410,7 +307,7 @@ class Endpoint:
             return
         if now_s - link.moved_hint_s >= MOVE_PAUSE_S:
             link.moved_hint_s = now_s
-            self._start_dial(peer, [Target(peer, source)], Purpose.MOVE)
+            self._dials.start(peer, [Target(peer, source)], Purpose.MOVE)
 
     def path_error(self, link: Link, reason: str) -> None:
         """See `SwitchboardOwner`. Whoever is on the path can forge such a sign: it ends an attempt, never a link."""
@@ -423,26 +320,20 @@ class Endpoint:
 
     def shed(self, half_open: int, dropped: int, *, retry_on: bool) -> None:
         """See `SwitchboardOwner`."""
-        now_s = self._clock()
-        was_on, was_dropped = self._shed_state
-        if retry_on is was_on and (dropped == was_dropped or now_s - self._shed_at_s < SHED_PAUSE_S):
-            return
-        self._shed_state, self._shed_at_s = (retry_on, dropped), now_s
-        self._observer.emit(HandshakesShed(half_open, dropped - was_dropped, retry_on))
+        self._reports.shed(half_open, dropped, retry_on=retry_on)
 
     def ended(self, link: Link) -> None:
         """See `SwitchboardOwner`."""
         ended = link.ended
         assert ended is not None, "only ended links are reported"
-        self._observed.pop(link.number, None)
         if self._judge.is_current(link):
             self._take_down(link, ended.code, ended.reason, by_peer=ended.by_peer)
-        elif (dial := self._dial_of(link)) is not None:
+        elif (dial := self._dials.of(link)) is not None:
             dial.failed(link, ended.reason if ended.code == CONNECTION_LOST else ended.code)
         else:
             self._judge.gone(link)
-            if link.expected is not None and link.stage is Stage.JUDGED and link.expected not in self._dials:
-                self._report_failed_dial(link.expected, ended.code)
+            if link.expected is not None and link.stage is Stage.JUDGED:
+                self._dial_ended(link.expected, ended.code, Purpose.LINK)
         if not self._switchboard.links():
             self._empty.set()
 
@@ -450,65 +341,29 @@ class Endpoint:
 
     def _installed(self, link: Link, replaced: Link | None, reason: str) -> None:
         assert link.peer is not None, "an installed link has a peer"
-        peer, now_s = link.peer, self._clock()
+        now_s = self._clock()
         if not link.dialled_by_us:
-            link.welcome(peer_floor=self._observer.peer_floor(peer), now_s=now_s)
-        dial = self._dials.pop(peer, None)
-        if dial is not None:
-            dial.cancel()
+            link.welcome(peer_floor=self._observer.peer_floor(link.peer), now_s=now_s)
+        self._dials.cancel(link.peer)
         link.go_up(now_s)
+        self._reports.up(link, replaced, reason)
         if replaced is not None:
-            self._replace(replaced, link, reason)
-        else:
-            self._report_up(link)
-        facts = LinkFacts(PathKind.DIRECT, link.address_text(), link.dialled_by_us, now_s)
-        self._observer.link_up(peer, facts, link.boot_id, link.own_floor)
-        observed = self._observed.pop(link.number, None)
-        if observed is not None:
-            self._observer.observed_address(peer, observed)
+            replaced.channel.close(Refusal(RefusalCode.DUPLICATE_LINK, reason), now_s)
+            self._switchboard.touch(replaced)
         link.channel.take_frames(now_s)
         self._switchboard.touch(link)
 
-    def _report_up(self, link: Link) -> None:
-        assert link.peer is not None, "an installed link has a peer"
-        self._observer.emit(
-            LinkUp(link.peer, link.address_text(), link.dialled_by_us, str(link.version), PathKind.DIRECT)
-        )
-
-    def _replace(self, old: Link, new: Link, reason: str) -> None:
-        assert new.peer is not None, "an installed link has a peer"
-        now_s = self._clock()
-        if old.boot_id != new.boot_id:
-            self._report_down(old, RESTARTED, "the node runs in a newer process", by_peer=True)
-            self._report_up(new)
-        else:
-            self._observer.emit(LinkReplaced(new.peer, new.address_text(), reason))
-            if old.address != new.address:
-                self._report_move(new.peer, old.address_text(), new.address_text())
-        old.channel.close(Refusal(RefusalCode.DUPLICATE_LINK, reason), now_s)
-        self._switchboard.touch(old)
-
-    def _report_move(self, peer: NodeId, old: str, new: str) -> None:
-        self._observer.emit(LinkMigrated(peer, old, new))
-        self._observer.migrated(peer, old, new)
-
     def _take_down(self, link: Link, code: str, reason: str, *, by_peer: bool) -> None:
         """The current link of a peer is over: tell the observer, then let whoever waited for it in."""
-        self._report_down(link, code, reason, by_peer=by_peer)
+        self._reports.down(link, code, reason, by_peer=by_peer)
         self._judge.gone(link)
 
-    def _report_down(self, link: Link, code: str, reason: str, *, by_peer: bool) -> None:
-        assert link.peer is not None, "an installed link has a peer"
-        after_s = round(self._clock() - link.up_since_s, 3)
-        self._observer.emit(LinkDown(link.peer, link.address_text(), code, reason, by_peer, after_s))
-        self._observer.link_down(link.peer, code, reason, by_peer)
-
-    def _dial_refused(self, dial: Dial, link: Link, refusal: Refusal) -> None:
-        redemption = self._redemptions.get(dial)
-        if redemption is None:
-            self._dial_ended(dial, refusal.code)
-        elif redemption.refused(refusal):
-            dial.failed(link, refusal.code)
+    def _dial_ended(self, peer: NodeId, reason: str, purpose: Purpose) -> None:
+        """A dial brought no link; that is news only where no other one did."""
+        self._judge.own_dial_ended(peer)
+        is_linked = self._judge.current(peer) is not None or self._judge.is_judging(peer) or peer in self._dials
+        if purpose is Purpose.LINK and not is_linked:
+            self._observer.dial_failed(peer, reason)
 
     def _serve_token(self, link: Link, joiner: NodeId, token: str, role: Role | None) -> None:
         answer = self._gate.redeem(token, joiner, link.address_text(), role)
@@ -526,22 +381,19 @@ class Endpoint:
         if boot_id == self._identity.boot_id:
             link.refuse(Refusal(RefusalCode.NAMES_SELF, "this node dialled itself"), now_s)
             return
-        here = ", ".join(self.bound_addresses)
-        self._observer.emit(PeerIdentityConflict(self._identity.node, here, link.address_text(), CONFLICT_ADVICE))
+        self._reports.conflict(self._identity.node, ", ".join(self.bound_addresses), link.address_text())
         link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, "a living process with this node's key answers here"), now_s)
 
     def _conflicting(self, old: Link, new: Link) -> None:
         assert new.peer is not None, "a judged link has a peer"
-        self._observer.emit(PeerIdentityConflict(new.peer, old.address_text(), new.address_text(), CONFLICT_ADVICE))
+        self._reports.conflict(new.peer, old.address_text(), new.address_text())
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 
     async def _leave(self) -> None:
         self._switchboard.is_accepting = False
         self._judge.stop()
-        for dial in (*self._dials.values(), *self._redemptions):
-            dial.cancel()
-        self._dials.clear()
+        self._dials.cancel_all()
         for link in self._switchboard.links():
             if link.stage is Stage.UP:
                 link.refuse(Refusal(RefusalCode.LEAVING, "the node stops"), self._clock())

@@ -118,6 +118,9 @@ class Link:
         self.timer_at_s = float("inf")
         self.moved_hint_s = float("-inf")
         self.own_floor = 0
+        """The highest incarnation of this node that the peer remembers."""
+        self.observed_address: str | None = None
+        """Where the peer sees this node; dialled links are told."""
         self._owner = owner
         self._handshake: DialHandshake | AcceptHandshake | None = None
         self._channel: Channel | None = None
@@ -275,4 +278,5 @@ class Link:
                 if isinstance(step, Proved):
                     self._owner.proved(self, step)
                 else:
+                    self.observed_address = step.observed_address
                     self._owner.welcomed(self, step)
