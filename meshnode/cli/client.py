@@ -55,6 +55,10 @@ class ControlClient:
         """The JSON of a DELETE."""
         return _object(self._ask("DELETE", route, None, ANSWER_TIMEOUT_S))
 
+    def names(self) -> dict[str, str]:
+        """What people call the nodes of the mesh, by node id."""
+        return {peer["node"]: peer["name"] for peer in self.get("/v1/peers")["peers"]}
+
     def lines(self, route: str, body: Json) -> Iterator[Json]:
         """The JSON objects of a streamed answer, as they come."""
         answer = self._ask("POST", route, body, None)

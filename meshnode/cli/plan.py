@@ -1,0 +1,86 @@
+"""`meshnode plan`: where a model's layers would go now, or what is short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshnode.cli.client import Json, client_of, json_option, node_options
+from meshnode.cli.failures import Failure
+from meshnode.cli.output import print_json
+from meshnode.cli.plan_text import print_outcome
+from meshnode.cli.wishes import wish_of, wish_options
+from meshnode.exit_codes import BAD_USAGE, DONE, SHORTFALL
+
+PLAN_TIMEOUT_S = 300.0
+
+
+@click.command(short_help="Where a model's layers would go now, or what is short.", epilog="Exit codes: 0 a plan, 4 a shortfall.")
+@click.argument("model")
+@click.option("--nodes", "nodes_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Plan for the machines in this TOML file instead of the mesh; no node needs to run.")  # fmt: skip
+@wish_options
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also draw the plan into this file.")  # fmt: skip
+@click.option("--export", type=click.Choice(("json",)), help="Print the plan for other programs; the same as --json.")
+@node_options
+@json_option
+def command(
+    model: str, state_dir: Path | None, config_file: Path | None, as_json: bool,
+    nodes_file: Path | None, svg: Path | None, export: str | None, **options: object,
+) -> None:  # fmt: skip
+    """Plan MODEL over the mesh as it is at this moment. Nobody is waited for, nothing is reserved.
+
+    MODEL is a GGUF file (or any part of a set), a directory with one or with safetensors, a profile file, or a name:
+    `meshnode models` lists the profiles. With --nodes it answers "what if I buy one more": the file lists machines and
+    links; the first machine coordinates unless the file or --coordinator says otherwise.
+
+    \b
+    Examples:
+      meshnode plan qwen3-coder-480b-a35b-q4_k_xl --context 32768
+      meshnode plan ./model.gguf --objective fewest --svg plan.svg
+      meshnode plan llama-3.3-70b-q4_k_m --nodes my-machines.toml --json | jq .gap
+    """
+    wish = wish_of(model, options)
+    if nodes_file is not None:
+        outcome, names = _offline(wish, nodes_file, svg is not None), {}
+    else:
+        client = client_of(state_dir, config_file)
+        outcome = client.post("/v1/plan", wish | {"picture": svg is not None}, timeout_s=PLAN_TIMEOUT_S)
+        names = {} if as_json else client.names()
+    _draw(outcome.pop("picture", None), svg)
+    if as_json or export == "json":
+        print_json(outcome)
+        code = DONE if outcome["result"] == "plan" else SHORTFALL
+    else:
+        code = print_outcome(outcome, names)
+    raise SystemExit(code)
+
+
+def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:
+    """Plan for a nodes file, in this process."""
+    from meshnode.models import ModelFileError
+    from meshnode.offline import plan_offline
+    from planner import InvalidPlanInput
+
+    try:
+        return plan_offline(wish, nodes_file, picture=wants_picture)
+    except InvalidPlanInput as error:
+        raise Failure(str(error), f"see {nodes_file} and the options given", BAD_USAGE) from error
+    except ModelFileError as error:
+        raise Failure(str(error), exit_code=BAD_USAGE) from error
+    except OSError as error:
+        raise Failure(f"{nodes_file}: {error.strerror}", exit_code=BAD_USAGE) from error
+
+
+def _draw(picture: str | None, svg: Path | None) -> None:
+    if svg is None:
+        return
+    if picture is None:
+        click.echo(f"note: there is no plan to draw; {svg} is left as it is", err=True)
+        return
+    try:
+        svg.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"--svg {svg}: {error.strerror}", "name a file you may write", BAD_USAGE) from error

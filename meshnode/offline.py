@@ -1,0 +1,51 @@
+"""A plan for machines that a file describes: no node, no mesh, the same planner.
+
+What lives here: `plan_offline`. What does not: the file's shape (`planner.files`), printing (`meshnode.cli.plan`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from meshnode.asking import asked_of, parse_wish
+from meshnode.config import default_state_dir
+from meshnode.models import load_model_blocking
+from meshnode.split.planning import PlanJob, PlanRefused, plan_here
+from planner import InvalidPlanInput, SplitPlan
+from planner.files import MeshDescription, parse_nodes
+
+
+def plan_offline(fields: Mapping[str, Any], nodes_file: Path, *, picture: bool) -> dict[str, Any]:
+    """The plan's or shortfall's JSON for the wish in `fields`, with `picture` (SVG) if asked for and there is a plan.
+
+    Raises `InvalidPlanInput` for a wrong wish or nodes file, `ModelFileError` for the model, `OSError` for the file.
+    """
+    wish = parse_wish(fields)
+    mesh = _mesh_in(nodes_file)
+    coordinator = wish.constraints.coordinator or mesh.coordinator or mesh.nodes[0].id
+    model = load_model_blocking(wish.model, cache_dir=default_state_dir() / "models")
+    asked = replace(asked_of(wish, model.spec), constraints=replace(wish.constraints, coordinator=coordinator))
+    outcome = plan_here(PlanJob(asked, mesh.nodes, mesh.links, mesh.excluded))
+    if isinstance(outcome, PlanRefused):
+        raise InvalidPlanInput(outcome.field, outcome.found, outcome.expected)
+    answer: dict[str, Any] = outcome.to_dict()
+    if picture and isinstance(outcome, SplitPlan):
+        from planner.picture import plan_picture
+
+        answer["picture"] = plan_picture(outcome)
+    return answer
+
+
+def _mesh_in(nodes_file: Path) -> MeshDescription:
+    try:
+        table = tomllib.loads(nodes_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidPlanInput(str(nodes_file), "a file that can't be read as such", f"valid TOML: {error}") from error
+    mesh = parse_nodes(table)
+    if not mesh.nodes:
+        raise InvalidPlanInput("node", "only excluded ones", "at least one [[node]] that is not excluded")
+    return mesh
