@@ -5,6 +5,7 @@ No I/O, no clock, no randomness of its own; imports neither `meshnode` nor `prot
 """
 
 from planner.constraints import Constraints, Exclusion, Objective, TargetPolicy
+from planner.dispatch import plan_split
 from planner.engine import CHAIN, LLAMA_CPP_RPC, EngineProfile
 from planner.errors import CapacityShortfall, InvalidPlanInput
 from planner.links import Link, LinkMatrix
@@ -39,4 +40,5 @@ __all__ = [
     "TargetPolicy",
     "Willingness",
     "Workload",
+    "plan_split",
 ]

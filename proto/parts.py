@@ -119,7 +119,7 @@ class ModelOffer(Struct, frozen=True):
     is_profile: bool = False
     """The ref is a profile: figures without files, good for planning only."""
     generation: WireCounter | None = None
-    """The number of the plan by which this node coordinates a split of the model now; None where it coordinates none."""
+    """The number of the plan by which this node coordinates a split of the model now; None where there is none."""
 
 
 class OfferPart(Struct, frozen=True):
