@@ -1,0 +1,435 @@
+"""One model's life on its coordinator: wait, plan, reserve, run, replan, withdraw, wait again.
+
+What lives here: `Pursuit`, a state machine. What does not: the parts it drives (the waiter of `meshnode.readiness`, the
+planner in its process, `standing` for what is held and runs), and carrying out its effects (`meshnode.split.runner`).
+
+    watching ──chosen as coordinator──> [solo?] ──> waiting ──settled──> planning ──plan──> reserving ──> running
+       ^                                             ^    │deadline          │shortfall        │refused       │lost
+       └── another coordinates                       │    v                  v                 v              v
+                                                     └── below_quorum ───── short            waiting      replanning
+                                                          (members change)                         plan: reserving
+                                                                                             none in 5 s: withdrawn
+
+Where nothing is carried out (a profile, or `carry_out` off) a plan ends in `planned` instead of `reserving`; a change
+of members waits and plans anew. Every node that wants the model has a pursuit; all but the coordinator's watch.
+
+Lost means: a stage's node dead or left, its lease lapsed, or unhealthy for longer than the grace time. A suspected one
+only holds new requests. A replan takes the mesh as it is, without dwelling and below the quorum too.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from meshnode.events import SplitCandidates, SplitPlanned, SplitReplanned, SplitShortfall
+from meshnode.membership.effects import Emit
+from meshnode.membership.view import MeshView, Status
+from meshnode.readiness.candidate import Answer, AnswerBasis
+from meshnode.readiness.reasons import ReasonCode
+from meshnode.readiness.request import SplitRequest
+from meshnode.readiness.settling import members_changed, members_of
+from meshnode.readiness.snapshot import SplitParticipantSnapshot, snapshot_now
+from meshnode.readiness.waiter import Failed, Finished, Waiter, WaiterEffect
+from meshnode.split.actions import Advertise, Gate, MakePlan, PlanKind, PursuitEffect
+from meshnode.split.coordinator import Chosen, NoSource, advertised_generation, can_coordinate, choose_coordinator
+from meshnode.split.fence import Fences
+from meshnode.split.holding import Holding
+from meshnode.split.moving import gains_enough, moved_bytes
+from meshnode.split.phase import DEFAULTS, Phase, PursuitSettings
+from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, notes_on, plan_job, stage_orders
+from meshnode.split.reporting import planned_event, shortfall_event
+from meshnode.split.reservation import StoreFences
+from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
+from planner.plan import SplitPlan
+from proto.ids import NodeId
+from proto.messages import Confirm, LeaseRenewal, Prepared
+
+YIELD_S: Final = 5.0
+"""Fenced off by another living coordinator: so long its offer may take to arrive, saying that it coordinates."""
+RECHECK_S: Final = 60.0
+"""After a shortfall with a node that did not answer: asked again, since nothing in the view will show its recovery."""
+MAX_FENCE_TRIES: Final = 3
+"""Fences used for one plan; a worker that names ever higher ones is at fault, and the plan is made anew."""
+
+
+_DECIDED = (Phase.PLANNED, Phase.SHORT, Phase.BELOW_QUORUM)
+_HELD = (Phase.RESERVING, Phase.RUNNING, Phase.REPLANNING)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A plan that is being made."""
+
+    ticket: int
+    kind: PlanKind
+    snapshot: SplitParticipantSnapshot
+
+
+class Pursuit:
+    """Pursues `request.model` as `local`. Every input returns effects, to be carried out in order.
+
+    `fences` are shared with this node's `Reservations`. Times are monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        local: NodeId,
+        request: SplitRequest,
+        asked: PlanAsked,
+        fences: Fences,
+        rng: random.Random,
+        settings: PursuitSettings = DEFAULTS,
+    ) -> None:
+        self._local = local
+        self._request = request
+        self._planning = asked
+        self._fences = fences
+        self._rng = rng
+        self._settings = settings
+        self.phase = Phase.WATCHING
+        self.result: PlanResult | None = None
+        """The newest plan or shortfall; None before the first."""
+        self._view: MeshView | None = None
+        self._looked_at = -1
+        self._planning_only = True
+        self._waiter: Waiter | None = None
+        self._tickets = 0
+        self._asked: _Asked | None = None
+        self._standing = Standing(request.model, settings.grace_s)
+        self._baseline = members_of(())
+        self._said: object = None
+        self._seen_generation = 0
+        self._avoid: dict[NodeId, Answer] = {}
+        self._recheck_s = math.inf
+        self._yield_s = math.inf
+
+    # --- inputs ---
+
+    def observe(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        """A newer view of the mesh."""
+        self._view = view
+        effects = self._of_waiter(self._waiter.observe(view, now), now) if self._waiter is not None else []
+        if view.generation != self._looked_at and self.phase is not Phase.STOPPED:
+            self._looked_at = view.generation
+            effects += self._mesh_changed(view, now)
+        return effects
+
+    def confirmed(self, node: NodeId, confirm: Confirm | None, now: float) -> list[PursuitEffect]:
+        """The answer to an `AskConfirm`."""
+        return [] if self._waiter is None else self._of_waiter(self._waiter.confirmed(node, confirm, now), now)
+
+    def receive(self, peer: NodeId, message: Prepared | LeaseRenewal, now: float) -> list[PursuitEffect]:
+        """A worker's answer, from another node or from this one."""
+        return self._of_standing(self._standing.receive(peer, message, now), now)
+
+    def planned(self, ticket: int, outcome: PlanOutcome, now: float) -> list[PursuitEffect]:
+        """The outcome of a `MakePlan`; that of an older ticket says nothing."""
+        asked = self._asked
+        if asked is None or asked.ticket != ticket:
+            return []
+        self._asked = None
+        result = PlanResult(asked.snapshot, outcome, notes_on(asked.snapshot))
+        if isinstance(outcome, SplitPlan):
+            return self._plan_found(asked, outcome, result, now)
+        return self._no_plan(asked, result, now)
+
+    def stage_health(self, node: NodeId, healthy: bool, now: float) -> list[PursuitEffect]:
+        """What a health check of a running stage's worker came to."""
+        return self._of_standing(self._standing.health(node, healthy, now), now)
+
+    def poll(self, now: float) -> list[PursuitEffect]:
+        """Time passed."""
+        effects = [] if self._waiter is None else self._of_waiter(self._waiter.poll(now), now)
+        effects += self._of_standing(self._standing.poll(now), now)
+        if min(self._yield_s, self._recheck_s) <= now:
+            self._yield_s = self._recheck_s = math.inf
+            effects += self._choose_anew(now)
+        return effects
+
+    def next_wakeup(self) -> float:
+        """When `poll` must be called at the latest."""
+        waiter_s = math.inf if self._waiter is None else self._waiter.next_wakeup()
+        return min(waiter_s, self._standing.next_wakeup(), self._recheck_s, self._yield_s)
+
+    def stop(self, reason: str) -> list[PursuitEffect]:
+        """The pursuit ends (the node stops, or the model is no longer wanted): everything is given back."""
+        effects = self._stand_down(reason)
+        self.phase = Phase.STOPPED
+        return effects
+
+    # --- what it knows ---
+
+    @property
+    def gate(self) -> Gate:
+        """What becomes of requests now."""
+        return self._standing.gate
+
+    def status(self) -> dict[str, Any]:
+        """Plain JSON for `/v1/splits`."""
+        run = self._standing.current
+        choice = None if self._view is None else choose_coordinator(self._view, self._request.model)
+        return {
+            "model": self._request.model,
+            "phase": self.phase.value,
+            "gate": self.gate.value,
+            "generation": None if run is None else run.holding.fence.generation,
+            "coordinator": choice.node if isinstance(choice, Chosen) else None,
+            "candidates": [] if self._waiter is None else [verdict.to_dict() for verdict in self._waiter.verdicts],
+            "result": None if self.result is None else self.result.to_dict(),
+        }
+
+    # --- the mesh ---
+
+    def _mesh_changed(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        effects = self._check_role(view, now)
+        effects += self._of_standing(self._standing.look(view, now), now)
+        if self.phase in _DECIDED and members_changed(self._baseline, self._members(view), self._drift):
+            effects += self._begin(view, now)
+        elif self.phase is Phase.RUNNING and self._waiter is None and self._asked is None:
+            effects += self._look_for_better(view, now)
+        return effects
+
+    def _check_role(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        """Begins when chosen, stands down when another is; while it holds a plan only for one that runs a newer one."""
+        choice = choose_coordinator(view, self._request.model)
+        if isinstance(choice, Chosen) and choice.node == self._local:
+            self._planning_only = choice.planning_only or not self._settings.carry_out
+            idle = self.phase in (Phase.WATCHING, Phase.NO_SOURCE) and math.isinf(self._yield_s)
+            return self._begin(view, now) if idle else []
+        if isinstance(choice, NoSource) and choice.speaker == self._local and self.phase not in _HELD:
+            return self._report_no_source(view)
+        keeps = self.phase in _HELD and not (isinstance(choice, Chosen) and choice.runs_already)
+        return [] if keeps or self.phase is Phase.WATCHING else self._stand_down("another node coordinates")
+
+    def _choose_anew(self, now: float) -> list[PursuitEffect]:
+        if self._view is None:
+            return []
+        return self._begin(self._view, now) if self.phase in _DECIDED else self._check_role(self._view, now)
+
+    def _report_no_source(self, view: MeshView) -> list[PursuitEffect]:
+        """Nobody holds the model: the verdicts say who has what (`missing_model_source`)."""
+        effects = [] if self.phase is Phase.NO_SOURCE else self._stand_down("nobody holds the complete package")
+        self.phase = Phase.NO_SOURCE
+        snapshot = snapshot_now(view, self._request)
+        excluded = tuple(exclusion.label for exclusion in snapshot.exclusions)
+        participants = tuple(participant.node for participant in snapshot.participants)
+        return effects + self._say(SplitCandidates(self._request.model, participants, (), excluded))
+
+    def _members(self, view: MeshView) -> dict[NodeId, Any]:
+        return members_of(snapshot_now(view, self._asking()).participants)
+
+    @property
+    def _drift(self) -> float:
+        return self._request.settle.drift
+
+    def _asking(self) -> SplitRequest:
+        """The request, with what this split holds counted as free for itself."""
+        return replace(self._request, own_reserved=self._standing.reserved())
+
+    # --- waiting ---
+
+    def _begin(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        """Solo where the local node may hold it alone, unless a split is forced; else wait for participants."""
+        self._recheck_s = math.inf
+        alone = snapshot_now(view, self._request)
+        own = tuple(participant for participant in alone.participants if participant.node == self._local)
+        least_bytes = self._planning.model.layer_weight_bytes
+        if self._settings.force_split or not own or own[0].usable_bytes < least_bytes:
+            return self._wait(view, now)
+        return self._make_plan(PlanKind.SOLO, replace(alone, participants=own))
+
+    def _wait(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        self._asked = None
+        self.phase = Phase.WAITING
+        self._waiter = Waiter(self._request, now)
+        return self._of_waiter(self._waiter.observe(view, now), now)
+
+    def _of_waiter(self, effects: list[WaiterEffect], now: float) -> list[PursuitEffect]:
+        out: list[PursuitEffect] = []
+        for effect in effects:
+            if isinstance(effect, Finished):
+                self._waiter = None
+                kind = PlanKind.IMPROVE if self.phase is Phase.RUNNING else PlanKind.SPLIT
+                out += self._make_plan(kind, effect.snapshot)
+            elif isinstance(effect, Failed):
+                self._waiter = None
+                if self.phase is Phase.WAITING:
+                    self._rest(Phase.BELOW_QUORUM, effect.error.snapshot, now)
+            else:
+                out.append(effect)
+        return out
+
+    def _rest(self, phase: Phase, snapshot: SplitParticipantSnapshot, now: float) -> None:
+        """Rests in `phase` until the members differ from those of now."""
+        self.phase = phase
+        self._baseline = self._members(self._view or snapshot.view)
+        unreachable = any(each.reason is ReasonCode.STAGE_CONTROL_UNREACHABLE for each in snapshot.exclusions)
+        self._recheck_s = now + RECHECK_S if unreachable else math.inf
+
+    def _look_for_better(self, view: MeshView, now: float) -> list[PursuitEffect]:
+        """The mesh of a running split changed: wait until it settles, then see whether a better plan is worth it."""
+        members = self._members(view)
+        if not members_changed(self._baseline, members, self._drift):
+            return []
+        self._baseline = members
+        self._waiter = Waiter(self._asking(), now)
+        return self._of_waiter(self._waiter.observe(view, now), now)
+
+    # --- planning ---
+
+    def _make_plan(self, kind: PlanKind, snapshot: SplitParticipantSnapshot) -> list[PursuitEffect]:
+        self._tickets += 1
+        self._asked = _Asked(self._tickets, kind, snapshot)
+        if self.phase not in _HELD:
+            self.phase = Phase.PLANNING
+        job = plan_job(self._planning, snapshot, pin_coordinator=not self._request.is_profile)
+        return [MakePlan(self._tickets, kind, job, snapshot)]
+
+    def _replan(self, view: MeshView) -> list[PursuitEffect]:
+        """On the mesh as it is, without those that were lost or did not answer; a smaller plan is a plan."""
+        self.phase = Phase.REPLANNING
+        self._waiter = None
+        return self._make_plan(PlanKind.REPLAN, snapshot_now(view, self._asking(), answers=self._avoid))
+
+    def _plan_found(self, asked: _Asked, plan: SplitPlan, result: PlanResult, now: float) -> list[PursuitEffect]:
+        view = self._view or asked.snapshot.view
+        if any(not _lives(view, NodeId(node)) for node in plan.nodes):
+            return self._plan_overtaken(asked, view, now)
+        if asked.kind is PlanKind.IMPROVE:
+            running = self._standing.running
+            if running is None or not gains_enough(running.plan, plan, self._settings.improve_margin):
+                return []
+            return self._reserve(plan, result, "better plan", now)
+        if self._planning_only:
+            self.result = result
+            self._rest(Phase.PLANNED, result.snapshot, now)
+            return self._say(planned_event(plan, 0))
+        return self._reserve(plan, result, "lost a stage" if asked.kind is PlanKind.REPLAN else None, now)
+
+    def _plan_overtaken(self, asked: _Asked, view: MeshView, now: float) -> list[PursuitEffect]:
+        """A node of the plan went while it was made."""
+        if asked.kind is PlanKind.IMPROVE:
+            return []
+        return self._replan(view) if asked.kind is PlanKind.REPLAN else self._begin(view, now)
+
+    def _no_plan(self, asked: _Asked, result: PlanResult, now: float) -> list[PursuitEffect]:
+        if asked.kind is PlanKind.IMPROVE:
+            return []
+        if asked.kind is PlanKind.SOLO:
+            return self._wait(self._view or asked.snapshot.view, now)
+        effects = self._withdraw("no valid plan is left") if asked.kind is PlanKind.REPLAN else []
+        self.result = result
+        self._rest(Phase.SHORT, asked.snapshot, now)
+        return effects + self._say(shortfall_event(self._request.model, result.outcome))
+
+    def _say(self, event: SplitCandidates | SplitPlanned | SplitShortfall) -> list[PursuitEffect]:
+        """Reports what was decided, unless it is what was reported last."""
+        if event == self._said:
+            return []
+        self._said = event
+        return [Emit(event)]
+
+    # --- reserving and running ---
+
+    def _reserve(
+        self, plan: SplitPlan, result: PlanResult, cause: str | None, now: float, tries: int = 1
+    ) -> list[PursuitEffect]:
+        """Promises a new fence to itself first, so that it is never used twice, and asks the workers."""
+        model = self._request.model
+        advertised = 0 if self._view is None else advertised_generation(self._view, model)
+        fence = self._fences.above(model, self._local, max(self._seen_generation, advertised))
+        self._fences.promise(model, fence)
+        self.result = result
+        self.phase = Phase.RESERVING if self._standing.running is None else Phase.REPLANNING
+        run = Run(plan, Holding(model, fence, stage_orders(plan), self._rng), result.snapshot, cause, tries)
+        announced: list[PursuitEffect] = [StoreFences(self._fences.as_file()), Advertise(fence.generation)]
+        return announced + self._of_standing(self._standing.reserve(run, now), now)
+
+    def _of_standing(self, effects: list[StandingEffect], now: float) -> list[PursuitEffect]:
+        out: list[PursuitEffect] = []
+        for effect in effects:
+            match effect:
+                case Stands(run, old):
+                    out += self._stands(run, old)
+                case NotReserved():
+                    out += self._not_reserved(effect, now)
+                case Lost():
+                    out += self._lost(effect, now)
+                case Overdue():
+                    out += self._overdue(now)
+                case _:
+                    out.append(effect)
+        return out
+
+    def _stands(self, run: Run, old: Run | None) -> list[PursuitEffect]:
+        self.phase = Phase.RUNNING
+        self._avoid = {}
+        self._baseline = self._members(self._view or run.snapshot.view)
+        generation = run.holding.fence.generation
+        effects = self._say(planned_event(run.plan, generation))
+        if old is not None:
+            moved = moved_bytes(self._planning.model, old.plan, run.plan)
+            effects.append(Emit(SplitReplanned(self._request.model, generation, run.cause or "replaced", moved)))
+        return effects
+
+    def _not_reserved(self, effect: NotReserved, now: float) -> list[PursuitEffect]:
+        run, failed = effect.run, effect.failed
+        view = self._view or run.snapshot.view
+        if failed.fenced and failed.highest is not None:
+            self._seen_generation = max(self._seen_generation, failed.highest.generation)
+            other = NodeId(failed.highest.coordinator)
+            if other != self._local and can_coordinate(view, self._request.model, other):
+                # Its offer will say that it coordinates; until that has come nobody is served by taking turns.
+                self._yield_s = now + YIELD_S
+                return self._stand_down(f"{other} coordinates a newer plan")
+            if run.tries < MAX_FENCE_TRIES:
+                result = PlanResult(run.snapshot, run.plan, notes_on(run.snapshot))
+                return self._reserve(run.plan, result, run.cause, now, run.tries + 1)
+        return self._start_over(failed.node, view, now)
+
+    def _lost(self, lost: Lost, now: float) -> list[PursuitEffect]:
+        return [] if self._view is None else self._start_over(lost.node, self._view, now)
+
+    def _start_over(self, node: NodeId, view: MeshView, now: float) -> list[PursuitEffect]:
+        """Where a plan ran: a new one at once, without `node`. Where none did: wait for participants again."""
+        if self._standing.running is None:
+            return [Advertise(None), *self._wait(view, now)]
+        if node in view.nodes:
+            self._avoid[node] = Answer(None, AnswerBasis.of(view.nodes[node]), now)
+        return self._replan(view)
+
+    def _overdue(self, now: float) -> list[PursuitEffect]:
+        """No new plan stands in time: everything is given back. A plan that is still being made goes on."""
+        asked = self._asked
+        effects = self._withdraw("no new plan in time")
+        if asked is not None:
+            self._asked = replace(asked, kind=PlanKind.SPLIT)
+            self.phase = Phase.PLANNING
+            return effects
+        return effects if self._view is None else effects + self._wait(self._view, now)
+
+    def _withdraw(self, cause: str) -> list[PursuitEffect]:
+        held = self._standing.current is not None
+        effects: list[PursuitEffect] = [*self._standing.withdraw(cause)]
+        self._avoid = {}
+        if held:
+            self._said = None
+            effects.append(Advertise(None))
+        return effects
+
+    def _stand_down(self, reason: str) -> list[PursuitEffect]:
+        """Back to watching: nothing is waited for, planned or held any more."""
+        effects = self._withdraw(reason)
+        self.phase = Phase.WATCHING
+        self._waiter = None
+        self._asked = None
+        self._recheck_s = math.inf
+        return effects
+
+
+def _lives(view: MeshView, node: NodeId) -> bool:
+    shown = view.nodes.get(node)
+    return shown is not None and shown.status is Status.ALIVE
