@@ -122,9 +122,9 @@ def _named(problem: str, plain: object, name: str, shape: type[msgspec.Struct]) 
 
 def _field_path(path: str, steps: Sequence[str | int], shape: type[msgspec.Struct]) -> str:
     """`nonce`, `parts[3].kind`; in a shape that is an array on the wire, the first index by its field's name."""
-    fields = msgspec.structs.fields(shape)
-    if shape.__struct_config__.array_like and steps and isinstance(steps[0], int) and steps[0] < len(fields):
-        return fields[steps[0]].name + path.removeprefix(f"[{steps[0]}]")
+    first = steps[0] if steps else None
+    if shape.__struct_config__.array_like and isinstance(first, int):
+        return msgspec.structs.fields(shape)[first].name + path.removeprefix(f"[{first}]")
     return path.removeprefix(".")
 
 
@@ -132,7 +132,7 @@ def _at(plain: object, steps: Sequence[str | int]) -> object:
     for step in steps:
         if isinstance(plain, dict):
             plain = plain.get(step)
-        elif isinstance(plain, list) and isinstance(step, int) and step < len(plain):
+        elif isinstance(plain, list) and isinstance(step, int):
             plain = plain[step]
         else:
             return None
@@ -165,4 +165,4 @@ def _readable(error: ValueError) -> str:
         msgpack.exceptions.FormatError: "a byte that is no msgpack",
         msgpack.exceptions.ExtraData: "bytes after its end",
     }
-    return kinds.get(type(error), str(error) or type(error).__name__)
+    return kinds.get(type(error), str(error))

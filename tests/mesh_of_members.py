@@ -21,14 +21,16 @@ ADDRESS = "10.0.0.9:4411"
 class MeshOfMembers:
     """`founder` is its first member; `joins` lets others in."""
 
-    def __init__(self, directory: Path, stack: ExitStack, export_root: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, stack: ExitStack, export_root: Path | None = None, role: Role = Role.WORKER
+    ) -> None:
         self.directory = directory
         self.stack = stack
         self.now_unix_s = NOW_UNIX_S
         self.now_s = 0.0
         self._states: dict[str, StateDirectory] = {}
         founder = self.state("founder")
-        found_mesh(founder, founder.identity(), NOW_UNIX_S, export_root=export_root)
+        found_mesh(founder, founder.identity(), NOW_UNIX_S, role=role, export_root=export_root)
         self.founder = self.member("founder")
 
     def state(self, name: str) -> StateDirectory:

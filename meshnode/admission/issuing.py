@@ -41,7 +41,7 @@ class Issuer:
             return (
                 f"member {short(self.lineage.node)} is {MAX_CHAIN} steps from the root already, the most there may be"
             )
-        if node is not None and node in self.lineage.nodes:
+        if node in self.lineage.nodes:
             return f"member {short(self.lineage.node)} was itself let in through this node"
         return exceeds(own, role, own.expires_at_unix_s)
 

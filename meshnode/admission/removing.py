@@ -38,7 +38,7 @@ def plan_removal(node: NodeId, roll: MemberRoll, issuers: Sequence[Issuer]) -> R
     for issuer in issuers:
         if issuer.lineage is None:
             return RemovalPlan(node, roll.descendants(node), issuer, lineage)
-        if lineage is not None and issuer.lineage.node in lineage.nodes[:-1] and issuer.lineage.last.may_invite:
+        if lineage is not None and issuer.lineage.node in lineage.nodes[:-1]:
             return RemovalPlan(node, roll.descendants(node), issuer, lineage)
     if lineage is None:
         raise UnknownNode(f"no member {short(node)} is known here", "see meshnode peers for those that are")

@@ -11,6 +11,7 @@ from making_members import NOW_UNIX_S, Key
 from meshnode.admission.invite_book import KEPT_AFTER_EXPIRY_S, MAX_INVITES, BookFull, Invite, InviteBook, InvitesFile
 from meshnode.durable import DamagedState, StateError, VersionedFile
 from proto.parts import Role
+from proto.times import CLOCK_TOLERANCE_S
 
 A, B, C = (Key(name).node for name in "abc")
 TOKEN = b"t" * 16
@@ -137,12 +138,19 @@ def test_a_book_of_a_thousand_open_invites_takes_no_more(tmp_path: Path) -> None
         a_full_book(tmp_path).add(an_invite(), NOW_UNIX_S)
 
 
-def test_ended_invites_make_room_in_a_full_book(tmp_path: Path) -> None:
-    book = a_full_book(tmp_path)
-    book.revoke((7).to_bytes(16, "big"))
-    book.add(an_invite(), NOW_UNIX_S)
+@pytest.mark.parametrize("end", ["revoked", "used up", "expired"])
+def test_ended_invites_make_room_in_a_full_book(tmp_path: Path, end: str) -> None:
+    ended = an_invite(b"e" * 16, uses=1, expires_at_unix_s=NOW_UNIX_S + (0 if end == "expired" else 3600))
+    open_ones = (an_invite(number.to_bytes(16, "big")) for number in range(MAX_INVITES - 1))
+    a_file(tmp_path).save(InvitesFile((*open_ones, ended)))
+    book = a_book(tmp_path)
+    if end == "revoked":
+        book.revoke(ended.token_id)
+    if end == "used up":
+        book.count(ended.token_id, A)
+    book.add(an_invite(), NOW_UNIX_S + CLOCK_TOLERANCE_S + 1)
     assert book.find(TOKEN) is not None
-    assert book.find((7).to_bytes(16, "big")) is None
+    assert book.find(ended.token_id) is None
 
 
 def test_a_damaged_book_says_what_to_do(tmp_path: Path) -> None:

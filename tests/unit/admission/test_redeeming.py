@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from making_members import NOW_UNIX_S, Key, a_chain
 from mesh_of_members import ADDRESS, MeshOfMembers
 
-from meshnode.admission import ADVICE, Admitted, AlreadyMember, Refused, UnusableInvite, explain, invite_to_join
+from meshnode.admission import (
+    ADVICE,
+    Admission,
+    Admitted,
+    AlreadyMember,
+    Refused,
+    UnusableInvite,
+    explain,
+    invite_to_join,
+)
 from meshnode.admission.errors import InvalidInvite, MayNotInvite, UnknownInvite
 from meshnode.admission.inviting import InviteRequest
 from proto.credential import verify_chain
@@ -216,6 +227,51 @@ def test_a_member_that_may_not_invite_is_not_pinned(mesh: MeshOfMembers) -> None
     assert [pinned.node for pinned in token.members] == [mesh.founder.identity.node]
 
 
+def an_unlimited_token_of(issuer: Admission, redeemer: Admission, role: Role) -> str:
+    """What a modified meshnode could sign: its owner's rights are not asked."""
+    return make_token(
+        issuer.identity,
+        issuer.mesh,
+        members=[(one.identity.node, ("10.0.0.1:4411",)) for one in (issuer, redeemer)],
+        token_id=bytes(16),
+        nonce=bytes(16),
+        role=role,
+        may_invite=False,
+        expires_at_unix_s=NOW_UNIX_S + 60,
+        uses=None,
+        chain=issuer.chain,
+    )
+
+
+def test_a_token_of_a_member_that_may_not_invite_lets_nobody_in(mesh: MeshOfMembers) -> None:
+    member = mesh.joins("member", mesh.founder, may_invite=False)
+    answer = mesh.redeem(mesh.founder, an_unlimited_token_of(member, mesh.founder, Role.WORKER), JOINER)
+    assert code_of(answer) is RefusalCode.ROLE_NOT_ALLOWED
+    assert isinstance(answer, Refused)
+    assert answer.found == "may not invite"
+
+
+def test_a_client_s_unlimited_token_makes_no_worker_at_a_worker_either(mesh: MeshOfMembers) -> None:
+    client = mesh.joins("client", mesh.founder, role=Role.CLIENT, may_invite=True)
+    answer = mesh.redeem(mesh.founder, an_unlimited_token_of(client, mesh.founder, Role.WORKER), JOINER)
+    assert code_of(answer) is RefusalCode.ROLE_NOT_ALLOWED
+    assert isinstance(answer, Refused)
+    assert answer.found == "role worker under a client"
+
+
+def test_a_client_that_keeps_the_root_gives_workers_counted_invites_only(tmp_path: Path) -> None:
+    """Others judge an unlimited one by its maker's own credential."""
+    with ExitStack() as stack:
+        mesh = MeshOfMembers(tmp_path, stack, role=Role.CLIENT)
+        admitted(mesh.redeem(mesh.founder, mesh.invite(mesh.founder).text, JOINER))
+        with pytest.raises(MayNotInvite, match="role worker under a client"):
+            mesh.invite(mesh.founder, uses=None)
+
+
+def test_a_counted_invite_may_last_longer_than_a_week(mesh: MeshOfMembers) -> None:
+    admitted(mesh.redeem(mesh.founder, mesh.invite(mesh.founder, lifetime_s=30 * 86_400).text, JOINER))
+
+
 def test_an_unlimited_token_of_a_removed_issuer_is_void_everywhere(mesh: MeshOfMembers) -> None:
     issuer = mesh.joins("issuer", mesh.founder, may_invite=True)
     text = mesh.invite(issuer, (mesh.founder,), uses=None).text
@@ -344,6 +400,13 @@ def test_a_node_without_any_address_gives_no_invite(mesh: MeshOfMembers) -> None
         mesh.founder.invite(InviteRequest(), [(mesh.founder.identity.node, ())], NOW_UNIX_S)
 
 
+def test_an_unlimited_invite_needs_an_address_of_its_maker_too(mesh: MeshOfMembers) -> None:
+    member = mesh.joins("member", mesh.founder, may_invite=True)
+    pinned = [(mesh.founder.identity.node, ()), (member.identity.node, ("10.0.0.1:4411",))]
+    with pytest.raises(InvalidInvite, match="--advertise"):
+        mesh.founder.invite(InviteRequest(uses=None), pinned, NOW_UNIX_S)
+
+
 def test_a_membership_may_be_given_for_a_time(mesh: MeshOfMembers) -> None:
     text = mesh.invite(mesh.founder, member_for_s=86_400).text
     answer = admitted(mesh.redeem(mesh.founder, text, JOINER))
@@ -402,6 +465,8 @@ def test_an_invite_s_secret_is_stored_nowhere(mesh: MeshOfMembers) -> None:
 
 def test_an_unknown_or_ambiguous_invite_id_is_told(mesh: MeshOfMembers) -> None:
     mesh.invite(mesh.founder)
+    with pytest.raises(UnknownInvite):
+        mesh.founder.revoke_invite("", NOW_UNIX_S)
     mesh.invite(mesh.founder)
     with pytest.raises(UnknownInvite, match="no invite"):
         mesh.founder.revoke_invite("zz", NOW_UNIX_S)

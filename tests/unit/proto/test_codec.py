@@ -133,6 +133,54 @@ def test_a_map_that_does_not_begin_with_type_is_refused() -> None:
     assert error_of(packed({"nonce": 7, "type": "ping", "incarnation": 3})).field == "type"
 
 
+def test_another_key_of_four_letters_in_front_is_not_taken_for_type() -> None:
+    assert error_of(packed({"kind": "from_the_future"})).found == "no `type` as its first key"
+
+
+def test_a_type_outside_a_map_is_refused_and_not_skipped() -> None:
+    assert error_of(b"\xa4type\xa6future").found == "no `type` as its first key"
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 64])
+def test_unknown_types_of_every_length_are_skipped(length: int) -> None:
+    assert decode_message(packed({"type": "x" * length})) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"\x81\xa4type", "no short text"),
+        (b"\x81\xa4type\x05", "no short text"),
+        (b"\x81\xa4type\xd9", "no short text"),
+        (b"\x81\xa4type\xa0", "0 bytes"),
+        (b"\x81\xa4type\xa6futur", "5 bytes"),
+        (b"\x81\xa4type\xd9\x28future", "6 bytes"),
+        (b"\x81\xa4type\xd9\x41" + b"x" * 65, "65 bytes"),
+        (b"\x81\xa4type\xa2\xc3\xa9", "2 bytes"),
+        (b"\x81\xa4type\xda\x00\x06future", "no short text"),
+    ],
+    ids=["none", "number", "cut head", "empty", "cut", "cut long", "too long", "accent", "sixteen-bit length"],
+)
+def test_a_type_that_is_no_short_plain_text_is_refused(body: bytes, found: str) -> None:
+    error = error_of(body)
+    assert (error.field, error.found) == ("type", found)
+
+
+def test_a_wrong_value_deep_inside_is_shown_with_its_place() -> None:
+    part = {"kind": "weather", "body": b"", "signature": bytes(64)}
+    error = error_of(packed({"type": "delta", "parts": [part], "claims": []}))
+    assert (error.field, error.found) == ("parts[0].kind", "'weather'")
+
+
+def test_a_long_text_is_described_by_its_length() -> None:
+    part = {"kind": "x" * 100, "body": b"", "signature": bytes(64)}
+    assert error_of(packed({"type": "delta", "parts": [part], "claims": []})).found == "a text of 100 characters"
+
+
+def test_a_text_that_is_not_utf8_is_told() -> None:
+    assert error_of(b"\x82\xa4type\xa4ping\xa5nonce\xa1\xff").found == "a text that is not UTF-8"
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "found", "expected"),
     [

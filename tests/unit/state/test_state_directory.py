@@ -180,6 +180,37 @@ def test_accepting_a_move_keeps_the_incarnation(path: Path) -> None:
         assert state.begin_incarnation() == 10
 
 
+def test_this_machine_s_own_fingerprint_is_what_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StateDirectory.open(path) as state:
+        monkeypatch.setattr("meshnode.state.machine_fingerprint", lambda: HERE)
+        state.identity()
+        monkeypatch.setattr("meshnode.state.machine_fingerprint", lambda: THERE)
+        with pytest.raises(CopiedState):
+            state.identity()
+
+
+def test_a_machine_that_can_not_be_told_refuses_nothing_and_forgets_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateDirectory.open(path) as state:
+        before = state.identity(machine=HERE)
+        monkeypatch.setattr("meshnode.state.machine_fingerprint", lambda: None)
+        assert state.identity().node == before.node
+        with pytest.raises(CopiedState):
+            state.identity(machine=THERE)
+
+
+def test_a_directory_first_used_where_the_machine_could_not_be_told_is_bound_to_the_first_that_can(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateDirectory.open(path) as state:
+        monkeypatch.setattr("meshnode.state.machine_fingerprint", lambda: None)
+        before = state.identity()
+        assert state.identity(machine=HERE).node == before.node
+        with pytest.raises(CopiedState):
+            state.identity(machine=THERE)
+
+
 def test_a_key_that_was_moved_away_starts_a_new_identity_wherever_it_is(path: Path) -> None:
     with StateDirectory.open(path) as state:
         before = state.identity(machine=HERE)
