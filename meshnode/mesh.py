@@ -298,7 +298,7 @@ class Mesh:
                 self.send(peer, Revocations(entries=page, complete=True))
         out = sorted(node for node in {*self.view().nodes, *self._opened} if roll.is_cut(node))
         for node in out:
-            self._emit(NodeRemoved(node=node, by=told_by or self._local, descendants=len(roll.descendants(node))))
+            self._emit(NodeRemoved(node=node, by=told_by or self._local, descendants=len(roll.taken_along(node))))
             self._close(node, RefusalCode.REMOVED, "removed from the mesh")
         if out:
             self._input(lambda now: self._machine.revoked(out, now))
