@@ -282,14 +282,16 @@ def restarted(identity: Identity) -> Identity:
 
 
 def an_invite(
-    issuer: ANode, addresses: Sequence[str], *, request: InviteRequest | None = None, now_unix_s: int | None = None
+    issuer: ANode,
+    addresses: Sequence[str],
+    *others: ANode,
+    request: InviteRequest | None = None,
+    now_unix_s: int | None = None,
 ) -> str:
-    """A token made by `issuer`, which is said to answer at `addresses`."""
+    """A token made by `issuer`, which is said to answer at `addresses`; it pins the `others` too."""
     assert issuer.admission is not None, "only members invite"
-    made = issuer.admission.invite(
-        request or InviteRequest(), [(issuer.node, list(addresses))], now_unix_s or int(time.time())
-    )
-    return made.text
+    members = [(issuer.node, list(addresses)), *((other.node, [other.address]) for other in others)]
+    return issuer.admission.invite(request or InviteRequest(), members, now_unix_s or int(time.time())).text
 
 
 async def full_mesh(lab: ALab, count: int, settings: TransportSettings | None = None) -> list[ANode]:

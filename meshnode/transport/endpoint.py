@@ -133,6 +133,11 @@ class Endpoint:
         """Inbound links that are not authenticated yet."""
         return self._switchboard.guard_size
 
+    @property
+    def open_links(self) -> int:
+        """Connections in any stage: dialling, half-open, up, closing."""
+        return len(self._switchboard.links())
+
     def peers(self) -> tuple[NodeId, ...]:
         """Every node with a link that is up."""
         return self._judge.peers()

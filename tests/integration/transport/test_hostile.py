@@ -264,7 +264,7 @@ async def test_peer_that_acknowledges_nothing_is_a_slow_reader_at_the_watermark(
     node, identity = await lab.node(), an_identity()
     peer = await a_raw_member(lab, node, identity)
     peer.deaf = True
-    sent = send_until_down(node, identity)
+    sent = await send_until_down(node, identity)
     peer.shut()
     settings = TransportSettings()
     assert node.watch.downs[0].code == "slow_reader"
@@ -369,6 +369,21 @@ async def test_replayed_packets_do_nothing(lab: ALab) -> None:
     assert len(node.watch.ups) == 1
 
 
+async def test_close_that_was_lost_is_said_again_when_the_peer_goes_on_talking(lab: ALab) -> None:
+    node, identity = await lab.node(settings=TransportSettings(flush_s=0.01)), an_identity()
+    peer = await a_raw_member(lab, node, identity)
+    peer.deaf = True
+    node.endpoint.close(identity.node, RefusalCode.REMOVED, "removed from the mesh")
+    while node.endpoint.open_links:  # noqa: ASYNC110  a link that no longer counts ends without a word to anybody
+        await asyncio.sleep(0.01)
+    peer.deaf = False
+    peer.connection.send_ping(1)
+    peer.transmit()
+    await peer.until(lambda: peer.closed is not None, "the close")
+    peer.shut()
+    assert peer.closed == "removed: removed from the mesh"
+
+
 async def test_closing_is_bounded_where_the_peer_is_deaf(lab: ALab) -> None:
     async with lab.running() as node:
         peer = await a_raw_member(lab, node)
@@ -378,10 +393,11 @@ async def test_closing_is_bounded_where_the_peer_is_deaf(lab: ALab) -> None:
     assert boottime_s() - began_s < 1.0
 
 
-def send_until_down(node: ANode, identity: Identity) -> int:
-    """How many large frames it took until the link was given up."""
+async def send_until_down(node: ANode, identity: Identity) -> int:
+    """How many large frames it took until the link was given up, each sent in a pass of the loop of its own."""
     for sent in range(1, 1000):
         node.endpoint.send(identity.node, a_large_frame())
+        await asyncio.sleep(0)
         if node.watch.downs:
             return sent
     raise AssertionError("1,000 frames (100 MB) were taken for a peer that reads nothing")

@@ -91,6 +91,38 @@ async def test_refusal_reaches_the_joiner_with_its_code_and_both_facts(
     assert [(event.code, event.by_us) for event in joiner.watch.of(LinkRefused)] == [(code, False)]
 
 
+async def test_refusal_of_the_token_itself_ends_the_try_and_no_other_address_is_asked(lab: ALab) -> None:
+    issuer = await lab.node(keeps_root=True, listen=["0.0.0.0:0"])
+    port = issuer.address.rpartition(":")[2]
+    addresses = [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
+    token = an_invite(issuer, addresses, now_unix_s=int(time.time()) - 7200)
+    with pytest.raises(JoinRefused) as refused:
+        await (await lab.joiner()).endpoint.redeem(token)
+    assert refused.value.code is RefusalCode.EXPIRED
+    assert len(issuer.watch.of(InviteRefused)) == 1
+
+
+async def test_unlimited_invite_is_redeemed_at_another_pinned_member_while_its_issuer_is_away(lab: ALab) -> None:
+    other = await lab.node()
+    async with lab.running(keeps_root=True) as issuer:
+        await issuer.link_to(other)
+        unlimited = InviteRequest(uses=None, lifetime_s=3600)
+        token = an_invite(issuer, [issuer.address], other, request=unlimited)
+    redeemed = await (await lab.joiner(settings=QUICK)).endpoint.redeem(token)
+    assert redeemed.through == other.node
+
+
+async def test_counted_invite_is_redeemed_at_its_issuer_only(lab: ALab) -> None:
+    other = await lab.node()
+    async with lab.running(keeps_root=True) as issuer:
+        await issuer.link_to(other)
+        token = an_invite(issuer, [issuer.address], other)
+    with pytest.raises(JoinRefused) as refused:
+        await (await lab.joiner(settings=QUICK)).endpoint.redeem(token)
+    assert refused.value.code is RefusalCode.INVITER_UNREACHABLE
+    assert not other.watch.of(InviteRefused)
+
+
 async def test_mangled_token_is_refused_before_anybody_is_dialled(lab: ALab, founder: ANode) -> None:
     joiner, token = await lab.joiner(), an_invite(founder, [founder.address])
     with pytest.raises(JoinRefused) as refused:
