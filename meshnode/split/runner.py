@@ -135,6 +135,7 @@ class SplitDesk:
             self._perform(None, self._reservations.receive(peer, message, self._clock()))
         else:
             self._answered(peer, message)
+        self._stirred.set()
 
     def removed(self, nodes: frozenset[NodeId]) -> None:
         """These members were removed from the mesh."""
@@ -151,6 +152,7 @@ class SplitDesk:
         pursued = self._pursued.get(model)
         if pursued is not None:
             self._perform(model, pursued.pursuit.stage_health(node, healthy, self._clock()))
+            self._stirred.set()
 
     def status(self) -> list[dict[str, Any]]:
         """Plain JSON of every pursuit, and of every stage held for another coordinator."""
@@ -207,7 +209,6 @@ class SplitDesk:
     def _perform(self, model: str | None, effects: list[Any]) -> None:
         """Carries effects out in order; those of messages to this node itself queue up behind."""
         self._effects.extend((model, effect) for effect in effects)
-        self._stirred.set()
         if self._performing:
             return
         self._performing = True
@@ -285,6 +286,7 @@ class SplitDesk:
             confirm = await self._mesh.ask_confirm(node, ref)
         if self._pursued.get(model) is pursued:
             self._perform(model, pursued.pursuit.confirmed(node, confirm, self._clock()))
+            self._stirred.set()
 
     async def _plan(self, model: str, asked: MakePlan) -> None:
         pursued = self._pursued.get(model)
@@ -296,3 +298,4 @@ class SplitDesk:
             outcome: PlanOutcome = await self._ports.make_plan(asked.job)
             if self._pursued.get(model) is pursued:
                 self._perform(model, pursued.pursuit.planned(asked.ticket, outcome, self._clock()))
+                self._stirred.set()
