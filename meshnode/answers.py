@@ -26,6 +26,7 @@ from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
 from meshnode.models import profile_names
 from meshnode.offers import capacity_json
+from meshnode.planning import Questions
 from meshnode.transport.counters import Counters
 from proto.ids import short
 from proto.parts import Role
@@ -41,6 +42,7 @@ class Answers:
         admission: Admission,
         mesh: Mesh,
         keeper: Keeper,
+        questions: Questions,
         counters: Counters,
         events: EventCounts,
         *,
@@ -53,6 +55,7 @@ class Answers:
         self._admission = admission
         self._mesh = mesh
         self._keeper = keeper
+        self._questions = questions
         self._counters = counters
         self._events = events
         self._bound = bound
@@ -136,12 +139,11 @@ class Answers:
 
     async def plan(self, request: Json) -> Json:
         """A plan or a shortfall for the mesh as it is now; reserves nothing."""
-        raise ControlError(501, "not_yet", "not wired yet")
+        return await self._questions.plan(request)
 
-    async def split(self, request: Json) -> AsyncIterator[Json]:
+    def split(self, request: Json) -> AsyncIterator[Json]:
         """Wait for participants and plan: progress, then one entry of type `result`."""
-        raise ControlError(501, "not_yet", "not wired yet")
-        yield {}
+        return self._questions.split(request)
 
 
 def _traffic(counters: Counters) -> dict[str, int]:

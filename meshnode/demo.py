@@ -43,6 +43,7 @@ class DemoNode:
 
     name: str
     state: Path
+    control: Path
     log: Path
     process: subprocess.Popen[bytes]
 
@@ -86,6 +87,7 @@ class Demo:
         self._start("study", "--declare-usable", "74.6GB", token=token)
         self._start("sofa", token=self._invite(founder, "--role", "client"))
         self._all_know_all()
+        self._say("")
         self._show(founder, "peers")
         self._heading("2. A model of 302.1GB is asked for; two workers give 154.6GB")
         self._ask(founder, SHORTFALL)
@@ -96,7 +98,7 @@ class Demo:
         self._ask(founder, DONE)
 
     def _start(self, name: str, *options: str, token: str | None = None) -> DemoNode:
-        state, log = self._root / name, self._logs / f"{name}.log"
+        state, control, log = self._root / name, self._root / f"{name}-control", self._logs / f"{name}.log"
         shown = [*options, "--name", name]
         how = ["--join", "TOKEN"] if token else []
         self._say(f"$ meshnode run {' '.join([*how, *shown])} &")
@@ -104,11 +106,11 @@ class Demo:
             [
                 *_meshnode("run", *shown, *PACE),
                 "--state-dir", str(state), "--listen", "127.0.0.1:0", "--log-format", "json", "--log-file", str(log),
-                "--control-socket", str(self._root / f"{name}-control" / "c"), "--stop-on-eof",
+                "--control-socket", str(control / "c"), "--stop-on-eof",
             ],
             env=_environment(token), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        node = DemoNode(name, state, log, process)
+        node = DemoNode(name, state, control, log, process)
         self._nodes.append(node)
         started = node.wait_for("node.started")
         self._say(f"  {name} runs: node {str(started['node'])[:10]}, {started['role']}, at {started['listen']}")
@@ -134,7 +136,7 @@ class Demo:
 
     def _show(self, node: DemoNode, *words: str) -> int:
         """Run a verb at `node` and show what it prints, as it prints it."""
-        self._say(f"\n$ meshnode {' '.join(words)}")
+        self._say(f"$ meshnode {' '.join(words)}")
         sys.stdout.flush()
         command = [*_meshnode(*words), "--state-dir", str(node.state)]
         return subprocess.run(command, env=_environment(), check=False).returncode
@@ -168,6 +170,7 @@ class Demo:
             if node.process.stdin is not None:
                 node.process.stdin.close()
             shutil.rmtree(node.state, ignore_errors=True)
+            shutil.rmtree(node.control, ignore_errors=True)
 
     def summary(self) -> Iterator[str]:
         """What was shown, and where the logs lie."""

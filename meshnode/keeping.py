@@ -17,15 +17,18 @@ from meshnode.addresses import interface_addresses, own_addresses
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress, socket_address
+from meshnode.confirming import confirmation
 from meshnode.durable import StateError
 from meshnode.events import CapacityChanged, CapacityFinding, CapacityNone, Event, StateUnsaved
+from meshnode.inventory import Inventory
 from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
 from meshnode.offers import nothing_to_offer, offer_draft, survey
 from meshnode.resources import CapacitySource, FindingCode, MachineCapacity, Severity, capacity_changed_enough
 from meshnode.state import KnownPeer, StateDirectory
 from proto.ids import NodeId
-from proto.parts import ModelOffer, Role
+from proto.messages import ConfirmRequest, Message
+from proto.parts import Role
 
 ADDRESSES_INTERVAL_S = 15.0
 """Laptops change networks; looking costs a system call."""
@@ -59,8 +62,7 @@ class Keeper:
         self.capacity: MachineCapacity | None = None
         self._announced: MachineCapacity | None = None
         self._told: frozenset[tuple[FindingCode, str]] = frozenset()
-        self.models: tuple[ModelOffer, ...] = ()
-        self.inventory_known = False
+        self.inventory = Inventory(config, self.offer, emit)
         self.draining = False
         self.addresses: tuple[str, ...] = ()
         self._remembered: tuple[KnownPeer, ...] = state.known_peers()
@@ -87,8 +89,8 @@ class Keeper:
                 self.capacity,
                 config=self._config,
                 role=self._role,
-                models=self.models,
-                inventory_known=self.inventory_known,
+                models=self.inventory.offers(),
+                inventory_known=self.inventory.is_known,
                 reserved=self._reserved(),
                 draining=self.draining,
             )
@@ -121,6 +123,19 @@ class Keeper:
                 devices=len(capacity.devices), source=source.value,
             )
         )  # fmt: skip
+
+    def confirm(self, peer: NodeId, message: Message) -> None:
+        """Answer a split that asks for this node's figures directly."""
+        assert isinstance(message, ConfirmRequest), "registered for this type"
+        answer = confirmation(
+            message,
+            self.capacity,
+            role=self._role,
+            reserved=self._reserved(),
+            inventory=self.inventory,
+            draining=self.draining,
+        )
+        self._mesh.send(peer, answer)
 
     # --- where it answers ---
 

@@ -33,6 +33,7 @@ from meshnode.membership.local import LocalNode
 from meshnode.membership.machine import Membership
 from meshnode.membership.settings import PRESETS
 from meshnode.mesh import Mesh
+from meshnode.planning import Questions
 from meshnode.service import sd_notify
 from meshnode.state import StateDirectory
 from meshnode.transport.clock import boottime_s
@@ -40,6 +41,7 @@ from meshnode.transport.endpoint import Endpoint
 from meshnode.transport.settings import TransportSettings
 from proto.credential import BadCredential
 from proto.ids import short
+from proto.messages import ConfirmRequest
 from proto.parts import Role
 
 GOODBYE_S = 0.15
@@ -119,12 +121,14 @@ class Node:
             endpoint = await stack.enter_async_context(self._endpoint(mesh))
             mesh.attach(endpoint)
             keeper = self._keeper(mesh, endpoint.bound_addresses)
+            mesh.handle(ConfirmRequest, keeper.confirm)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
             answers = Answers(
-                self._config, self._admission, mesh, keeper, endpoint.counters, self._counts,
+                self._config, self._admission, mesh, keeper, self._questions(mesh, keeper, tasks),
+                endpoint.counters, self._counts,
                 bound=endpoint.bound_addresses, role=self._role, name=self._name, emit=self._log.emit,
             )  # fmt: skip
             servers = self._control_servers(answers)
-            tasks = await stack.enter_async_context(anyio.create_task_group())
             for server in servers:
                 tasks.start_soon(server.serve)
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
@@ -172,6 +176,10 @@ class Node:
             role=self._role, bound=bound, emit=self._log.emit, reserved=dict,
         )  # fmt: skip
 
+    def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:
+        cache_dir = keeper.inventory.cache_dir
+        return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, cache_dir=cache_dir)
+
     def _control_servers(self, answers: Answers) -> list[ControlServer]:
         """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
         app = control_app(answers, self._ring)
@@ -195,6 +203,7 @@ class Node:
         tasks.start_soon(keeper.watch_machine)
         tasks.start_soon(keeper.watch_addresses)
         tasks.start_soon(keeper.watch_members)
+        tasks.start_soon(keeper.inventory.watch)
         keeper.recall_members()
         self._log.emit(
             NodeStarted(

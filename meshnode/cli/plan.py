@@ -16,7 +16,9 @@ from meshnode.exit_codes import BAD_USAGE, DONE, SHORTFALL
 PLAN_TIMEOUT_S = 300.0
 
 
-@click.command(short_help="Where a model's layers would go now, or what is short.", epilog="Exit codes: 0 a plan, 4 a shortfall.")
+@click.command(
+    short_help="Where a model's layers would go now, or what is short.", epilog="Exit codes: 0 a plan, 4 a shortfall."
+)
 @click.argument("model")
 @click.option("--nodes", "nodes_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Plan for the machines in this TOML file instead of the mesh; no node needs to run.")  # fmt: skip

@@ -12,7 +12,7 @@ import click
 
 from meshnode.cli.client import Json
 from meshnode.cli.output import NOTHING, gigabytes, print_table, printable
-from meshnode.exit_codes import DONE, SHORTFALL
+from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 
 ID_LENGTH = 52
 SHORT_LENGTH = 10
@@ -25,11 +25,14 @@ OUT_COLUMNS = ("NODE", "REASON", "FOUND", "REQUIRED", "WHAT TO DO")
 
 
 def print_outcome(outcome: Json, names: Mapping[str, str] | None = None) -> int:
-    """Print a plan or a shortfall; the exit code that goes with it."""
+    """Print a plan, a shortfall or a missed quorum; the exit code that goes with it."""
     known = names or {}
     if outcome["result"] == "plan":
         _print_plan(outcome, known)
         return DONE
+    if outcome["result"] == "quorum_not_reached":
+        _print_quorum(outcome, known)
+        return QUORUM_NOT_REACHED
     _print_shortfall(outcome, known)
     return SHORTFALL
 
@@ -57,7 +60,8 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     )
     click.echo()
     right = frozenset(STAGE_COLUMNS) - {"NODE", "DEVICE", "LAYERS"}
-    print_table(STAGE_COLUMNS, [_stage_row(stage, names) for stage in stages], right=right)
+    declared = frozenset(plan.get("declared", ()))
+    print_table(STAGE_COLUMNS, [_stage_row(stage, names, declared) for stage in stages], right=right)
     click.echo()
     for line in [_quality(plan), *_prediction(plan)]:
         click.echo(line)
@@ -65,7 +69,7 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
         click.echo(f"note: {printable(warning)}")
 
 
-def _stage_row(stage: Json, names: Mapping[str, str]) -> tuple[str, ...]:
+def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:
     held = stage["bytes"]
     seconds = stage["seconds"]
     return (
@@ -78,7 +82,7 @@ def _stage_row(stage: Json, names: Mapping[str, str]) -> tuple[str, ...]:
         gigabytes(held["kv"]),
         gigabytes(held["state"] + held["endpoint"] + held["compute"]),
         gigabytes(held["total"]),
-        gigabytes(held["usable"]),
+        _marked(held["usable"], stage["node"], declared),
         gigabytes(held["usable"] - held["total"]),
         NOTHING if seconds is None else f"{seconds * 1000:.1f}ms",
     )
@@ -109,32 +113,63 @@ def _prediction(plan: Json) -> list[str]:
 
 
 def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
-    click.echo(printable(report["message"]))
-    click.echo()
-    click.echo("Who was counted:")
-    rows = [_participant_row(participant, names) for participant in report["participants"]]
+    # What the message goes on with (what the requirement is made of, the remedies) stands below, readable.
+    click.echo(printable(report["message"].partition("; made of ")[0]))
+    if report.get("requirement"):
+        click.echo(f"\n{_requirement(report['requirement'])}")
+    click.echo("\nWho was counted:")
+    declared = frozenset(report.get("declared", ()))
+    rows = [_participant_row(participant, names, declared) for participant in report["participants"]]
     print_table(IN_COLUMNS, rows, right=frozenset(IN_COLUMNS) - {"NODE", "CAN FETCH"})
-    if report["excluded"]:
-        click.echo("\nWho was left out, and why:")
-        print_table(OUT_COLUMNS, [_out_row(out, names) for out in report["excluded"]])
+    _print_excluded(report["excluded"], names)
     if report["remedies"]:
         click.echo("\nWhat would help, least effort first:")
         for number, remedy in enumerate(report["remedies"], 1):
             click.echo(f"  {number}. {printable(remedy['asks'])} ({_effect(remedy)})")
 
 
-def _participant_row(participant: Json, names: Mapping[str, str]) -> tuple[str, ...]:
+def _requirement(parts: dict[str, int]) -> str:
+    """What the required bytes are made of. Host memory is the coordinator's and stands apart: no device holds it."""
+    on_devices = [f"{part} {gigabytes(count)}" for part, count in parts.items() if count and part != "host"]
+    text = f"Required on devices: {', '.join(on_devices)}."
+    host_bytes = parts.get("host", 0)
+    return text + (f" Besides, {gigabytes(host_bytes)} of the coordinator's host memory." if host_bytes else "")
+
+
+def _print_quorum(report: Json, names: Mapping[str, str]) -> None:
+    count, quorum = len(report["participants"]), report["quorum"]
+    model = printable(report["model"])
+    click.echo(f"quorum not reached for {model}: {count} of {quorum} after {report['waited_s']:.1f}s")
+    if report["participants"]:
+        click.echo("\nWho would take part:")
+        rows = [(node_text(each["node"], names), gigabytes(each["usable_bytes"])) for each in report["participants"]]
+        print_table(("NODE", "USABLE"), rows, right=frozenset({"USABLE"}))
+    _print_excluded(report["excluded"], names)
+
+
+def _print_excluded(excluded: list[Json], names: Mapping[str, str]) -> None:
+    if excluded:
+        click.echo("\nWho was left out, and why:")
+        print_table(OUT_COLUMNS, [_out_row(out, names) for out in excluded])
+
+
+def _participant_row(participant: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:
     rtt_ms = participant["rtt_ms"]
     return (
         node_text(participant["node"], names),
         gigabytes(participant["capacity_bytes"]),
-        gigabytes(participant["usable_bytes"]),
+        _marked(participant["usable_bytes"], participant["node"], declared),
         _known_bytes(participant["cached_bytes"]),
         _known_bytes(participant["missing_bytes"]),
         "unknown" if rtt_ms is None else f"{rtt_ms:.1f}ms",
         "yes" if participant["transfer"] else "no",
         str(participant["placeable_layers"]),
     )
+
+
+def _marked(usable_bytes: int, node: str, declared: frozenset[str]) -> str:
+    """A figure that its operator stated and nothing measured says so."""
+    return gigabytes(usable_bytes) + (" declared" if node in declared else "")
 
 
 def _known_bytes(count: int | None) -> str:

@@ -1,0 +1,95 @@
+"""The models of this node as it tells them to the mesh: what is wanted, what is at hand, kept fresh.
+
+What lives here: `Inventory`. What does not: reading files (`meshnode.models`), sending the offer (`meshnode.keeping`).
+Run by the daemon. A model is known to the mesh by its name, not by the path it has here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from meshnode.config import NodeConfig
+from meshnode.events import Event, ModelIndexed, ModelUnreadable
+from meshnode.models import InventoryEntry, Presence, read_inventory
+from proto.parts import MAX_MODELS, ModelOffer
+
+INTERVAL_S = 60.0
+"""How often files are looked at; an unchanged one costs a stat."""
+MAX_REF = 512
+
+
+class Inventory:
+    """Reads the models of the config and of its directories. `changed` is called when something about them changed."""
+
+    def __init__(self, config: NodeConfig, changed: Callable[[], None], emit: Callable[[Event], None]) -> None:
+        self._config = config
+        self._changed = changed
+        self._emit = emit
+        self._entries: tuple[InventoryEntry, ...] = ()
+        self.is_known = False
+        """False until the first reading is done: nothing can be said of what is missing before."""
+
+    @property
+    def entries(self) -> tuple[InventoryEntry, ...]:
+        """Everything known, the models of the config first."""
+        return self._entries
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where results of reading model files are kept."""
+        return self._config.state_dir / "models"
+
+    def find(self, name: str) -> InventoryEntry | None:
+        """The entry of a model by its name in the mesh."""
+        return next((entry for entry in self._entries if entry.name == name), None)
+
+    def offers(self) -> tuple[ModelOffer, ...]:
+        """What the mesh is told of each model."""
+        wanted = set(self._config.models)
+        return tuple(_offer(entry, entry.ref in wanted) for entry in self._entries[:MAX_MODELS])
+
+    async def watch(self) -> None:
+        """Read now, then look again for ever."""
+        while True:
+            await self.read()
+            await anyio.sleep(INTERVAL_S)
+
+    async def read(self) -> None:
+        """One reading; files are read off the event loop, and only those that changed."""
+        found = await read_inventory(
+            self._config.models, cache_dir=self.cache_dir, model_dirs=self._config.model_dirs
+        )
+        before = {entry.name: entry for entry in self._entries}
+        for entry in found:
+            if before.get(entry.name) != entry:
+                self._tell(entry)
+        news = found != self._entries or not self.is_known
+        self._entries, self.is_known = found, True
+        if news:
+            self._changed()
+
+    def _tell(self, entry: InventoryEntry) -> None:
+        if entry.error is not None and entry.presence in (Presence.UNREADABLE, Presence.ABSENT):
+            error = entry.error
+            self._emit(ModelUnreadable(entry.name, error.path, error.field, error.found, error.expected))
+        elif entry.whole is not None:
+            spec = entry.whole.spec
+            complete = entry.presence is Presence.COMPLETE
+            self._emit(ModelIndexed(entry.name, spec.layer_count, spec.file_bytes, complete, entry.manifest))
+
+
+def _offer(entry: InventoryEntry, wanted: bool) -> ModelOffer:
+    is_profile = entry.presence is Presence.PROFILE
+    unknown = entry.presence is Presence.UNREADABLE
+    return ModelOffer(
+        ref=entry.name[:MAX_REF],
+        manifest=entry.manifest,
+        wanted=wanted,
+        complete=entry.presence is Presence.COMPLETE,
+        cached_bytes=None if is_profile or unknown else entry.cached_bytes,
+        missing_bytes=None if is_profile or unknown else entry.missing_bytes,
+        is_profile=is_profile,
+    )
