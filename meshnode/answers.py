@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from meshnode.mesh import Mesh
 from meshnode.models import profile_names
 from meshnode.offers import capacity_json
 from meshnode.planning import Questions
+from meshnode.splits import Splits
 from meshnode.transport.counters import Counters
 from proto.ids import short
 from proto.parts import Role
@@ -42,6 +44,7 @@ class Answers:
         admission: Admission,
         mesh: Mesh,
         keeper: Keeper,
+        splits: Splits,
         questions: Questions,
         counters: Counters,
         events: EventCounts,
@@ -55,6 +58,7 @@ class Answers:
         self._admission = admission
         self._mesh = mesh
         self._keeper = keeper
+        self._splits = splits
         self._questions = questions
         self._counters = counters
         self._events = events
@@ -95,7 +99,7 @@ class Answers:
         """What this machine gives, with the survey's findings."""
         if self._keeper.capacity is None:
             raise ControlError(503, "not_yet", "this machine has not been looked at yet", advice="ask again soon")
-        return capacity_json(self._keeper.capacity, reserved={}, client=self._role is Role.CLIENT)
+        return capacity_json(self._keeper.capacity, reserved=self._splits.reserved(), client=self._role is Role.CLIENT)
 
     def models(self) -> Json:
         """Models that members name, and the profiles at hand here."""
@@ -103,7 +107,7 @@ class Answers:
 
     def splits(self) -> list[Json]:
         """Splits that this node pursues or holds stages of."""
-        return []
+        return self._splits.status()
 
     def metrics(self) -> str:
         """Figures in Prometheus' text format."""
@@ -112,7 +116,7 @@ class Answers:
             uptime_s=time.monotonic() - self._started_s,
             events=self._events,
             traffic=_traffic(self._counters),
-            splits={},
+            splits=Counter(str(split["state"]) for split in self.splits()),
         )
 
     def readiness(self) -> tuple[bool, str]:

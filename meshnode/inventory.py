@@ -6,7 +6,7 @@ Run by the daemon. A model is known to the mesh by its name, not by the path it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -46,10 +46,11 @@ class Inventory:
         """The entry of a model by its name in the mesh."""
         return next((entry for entry in self._entries if entry.name == name), None)
 
-    def offers(self) -> tuple[ModelOffer, ...]:
-        """What the mesh is told of each model."""
+    def offers(self, generations: Mapping[str, int]) -> tuple[ModelOffer, ...]:
+        """What the mesh is told of each model; `generations` are the plans by which this node coordinates some."""
         wanted = set(self._config.models)
-        return tuple(_offer(entry, entry.ref in wanted) for entry in self._entries[:MAX_MODELS])
+        entries = self._entries[:MAX_MODELS]
+        return tuple(_offer(entry, entry.ref in wanted, generations.get(entry.name)) for entry in entries)
 
     async def watch(self) -> None:
         """Read now, then look again for ever."""
@@ -81,7 +82,7 @@ class Inventory:
             self._emit(ModelIndexed(entry.name, spec.layer_count, spec.file_bytes, complete, entry.manifest))
 
 
-def _offer(entry: InventoryEntry, wanted: bool) -> ModelOffer:
+def _offer(entry: InventoryEntry, wanted: bool, generation: int | None) -> ModelOffer:
     is_profile = entry.presence is Presence.PROFILE
     unknown = entry.presence is Presence.UNREADABLE
     return ModelOffer(
@@ -92,4 +93,5 @@ def _offer(entry: InventoryEntry, wanted: bool) -> ModelOffer:
         cached_bytes=None if is_profile or unknown else entry.cached_bytes,
         missing_bytes=None if is_profile or unknown else entry.missing_bytes,
         is_profile=is_profile,
+        generation=generation,
     )

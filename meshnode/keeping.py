@@ -25,6 +25,7 @@ from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
 from meshnode.offers import nothing_to_offer, offer_draft, survey
 from meshnode.resources import CapacitySource, FindingCode, MachineCapacity, Severity, capacity_changed_enough
+from meshnode.splits import Splits
 from meshnode.state import KnownPeer, StateDirectory
 from proto.ids import NodeId
 from proto.messages import ConfirmRequest, Message
@@ -37,7 +38,7 @@ PEERS_INTERVAL_S = 20.0
 
 
 class Keeper:
-    """Looks after one node. `reserved` gives the bytes that running splits hold, by device."""
+    """Looks after one node."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Keeper:
         role: Role,
         bound: tuple[str, ...],
         emit: Callable[[Event], None],
-        reserved: Callable[[], dict[str, int]],
+        splits: Splits,
     ) -> None:
         self._config = config
         self._state = state
@@ -58,11 +59,11 @@ class Keeper:
         self._role = role
         self._bound = socket_address(bound[0])
         self._emit = emit
-        self._reserved = reserved
+        self._splits = splits
         self.capacity: MachineCapacity | None = None
         self._announced: MachineCapacity | None = None
         self._told: frozenset[tuple[FindingCode, str]] = frozenset()
-        self.inventory = Inventory(config, self.offer, emit)
+        self.inventory = Inventory(config, self._models_changed, emit)
         self.draining = False
         self.addresses: tuple[str, ...] = ()
         self._remembered: tuple[KnownPeer, ...] = state.known_peers()
@@ -74,6 +75,7 @@ class Keeper:
         capacity = await anyio.to_thread.run_sync(survey, self._config)
         first = self.capacity is None
         self.capacity = capacity
+        self._splits.machine_seen(capacity)
         self._tell_findings(capacity)
         if first or self._announced is None or capacity_changed_enough(self._announced, capacity):
             self._tell_change(capacity, self._announced)
@@ -89,12 +91,16 @@ class Keeper:
                 self.capacity,
                 config=self._config,
                 role=self._role,
-                models=self.inventory.offers(),
+                models=self.inventory.offers(self._splits.generations()),
                 inventory_known=self.inventory.is_known,
-                reserved=self._reserved(),
+                reserved=self._splits.reserved(),
                 draining=self.draining,
             )
         )
+
+    def _models_changed(self) -> None:
+        self._splits.models_seen(self.inventory.entries)
+        self.offer()
 
     async def watch_machine(self) -> None:
         """Survey for ever."""
@@ -131,7 +137,7 @@ class Keeper:
             message,
             self.capacity,
             role=self._role,
-            reserved=self._reserved(),
+            reserved=self._splits.reserved(),
             inventory=self.inventory,
             draining=self.draining,
         )

@@ -96,11 +96,16 @@ class Mesh:
         """Peers whose opening list of revocations is complete: their records may be read."""
         self._observed: dict[NodeId, str] = {}
         self._asked: dict[tuple[NodeId, int], _Question] = {}
+        self._members_removed: Callable[[Sequence[NodeId]], None] = lambda _: None
         self.handle(Confirm, self._confirmed)
 
     def attach(self, links: Links) -> None:
         """Use `links` for everything sent from now on."""
         self._links = links
+
+    def on_removal(self, told: Callable[[Sequence[NodeId]], None]) -> None:
+        """Call `told` with the members of each removal, after their links are closed."""
+        self._members_removed = told
 
     def handle(self, kind: type[Message], handler: Handler) -> None:
         """Give messages of `kind` to `handler` instead of the machine."""
@@ -302,6 +307,7 @@ class Mesh:
             self._close(node, RefusalCode.REMOVED, "removed from the mesh")
         if out:
             self._input(lambda now: self._machine.revoked(out, now))
+            self._members_removed(out)
 
     # --- carrying out ---
 

@@ -35,6 +35,7 @@ from meshnode.membership.settings import PRESETS
 from meshnode.mesh import Mesh
 from meshnode.planning import Questions
 from meshnode.service import sd_notify
+from meshnode.splits import Splits
 from meshnode.state import StateDirectory
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.endpoint import Endpoint
@@ -120,11 +121,16 @@ class Node:
         async with AsyncExitStack() as stack:
             endpoint = await stack.enter_async_context(self._endpoint(mesh))
             mesh.attach(endpoint)
-            keeper = self._keeper(mesh, endpoint.bound_addresses)
+            splits = Splits(
+                self._config, self._state, self._identity.node, mesh, clock=boottime_s, emit=self._log.emit
+            )
+            keeper = self._keeper(mesh, splits, endpoint.bound_addresses)
+            splits.on_change(keeper.offer)
+            mesh.on_removal(splits.members_removed)
             mesh.handle(ConfirmRequest, keeper.confirm)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             answers = Answers(
-                self._config, self._admission, mesh, keeper, self._questions(mesh, keeper, tasks),
+                self._config, self._admission, mesh, keeper, splits, self._questions(mesh, keeper, tasks),
                 endpoint.counters, self._counts,
                 bound=endpoint.bound_addresses, role=self._role, name=self._name, emit=self._log.emit,
             )  # fmt: skip
@@ -132,7 +138,9 @@ class Node:
             for server in servers:
                 tasks.start_soon(server.serve)
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
+            tasks.start_soon(splits.run)
             await self._stop.wait()
+            splits.stop()
             await self._leave(mesh, keeper, servers)
             tasks.cancel_scope.cancel()
         if self._stop.failure is not None:
@@ -170,10 +178,10 @@ class Node:
         listen = [str(self._config.listen)]
         return Endpoint(self._identity, self._admission.mesh, gate, listen, settings, mesh, software=software)
 
-    def _keeper(self, mesh: Mesh, bound: tuple[str, ...]) -> Keeper:
+    def _keeper(self, mesh: Mesh, splits: Splits, bound: tuple[str, ...]) -> Keeper:
         return Keeper(
             self._config, self._state, self._admission, mesh,
-            role=self._role, bound=bound, emit=self._log.emit, reserved=dict,
+            role=self._role, bound=bound, emit=self._log.emit, splits=splits,
         )  # fmt: skip
 
     def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:

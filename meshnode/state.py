@@ -191,7 +191,7 @@ class StateDirectory:
         root = self.root_key()
         if root is not None:
             os.replace(self._root_path, self.path / f"root-{short(mesh_id_of(root.public_key))}.key")
-        for name in ("peers.json", "invites.json", "revocations.json", "credential.json"):
+        for name in ("peers.json", "invites.json", "fences.json", "revocations.json", "credential.json"):
             remove_durably(self.path / name)
 
     @property

@@ -75,6 +75,11 @@ class RunningNode:
         command = [sys.executable, "-m", "meshnode", *words, "--state-dir", str(self.state)]
         return subprocess.run(command, capture_output=True, text=True, env=environment(**variables), check=False)
 
+    def background(self, *words: str) -> subprocess.Popen[bytes]:
+        """A verb for this node that goes on while the test does."""
+        command = [sys.executable, "-m", "meshnode", *words, "--state-dir", str(self.state)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+
     def json(self, *words: str, code: int = 0) -> Any:
         """A verb's JSON."""
         return json.loads(self.verb(*words, "--json", code=code))

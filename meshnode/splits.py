@@ -1,0 +1,194 @@
+"""The splits of a running node: the models it pursues, and the stages it holds for others.
+
+What lives here: `Splits`, which joins `meshnode.split.SplitDesk` to this node: its links, its state directory, its
+config. What does not: every decision about a split (`meshnode.split`). Made by the node, run in its task group.
+
+A model named in the config is pursued as soon as its figures are known. Without an engine nothing is carried out: a
+pursuit ends in a plan, or in a shortfall that says what is short, and begins anew when the mesh changes; stages that
+others ask for are refused with that reason.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+
+from meshnode.asking import asked_of, parse_wish
+from meshnode.config import NodeConfig
+from meshnode.durable import StateError
+from meshnode.events import ConfigInvalid, Event, StateUnsaved
+from meshnode.mesh import Mesh
+from meshnode.models import InventoryEntry
+from meshnode.models.package import ModelPackage
+from meshnode.offers import MAX_WORD
+from meshnode.planning import settle_settings, split_request
+from meshnode.readiness import InvalidRequest, Purpose
+from meshnode.resources import MachineCapacity
+from meshnode.split import (
+    HOST_MEMORY,
+    SPLIT_MESSAGES,
+    DeskPorts,
+    FenceFile,
+    Fences,
+    Gate,
+    Held,
+    PlanAsked,
+    Pursuit,
+    PursuitSettings,
+    Reservations,
+    SplitDesk,
+)
+from meshnode.state import StateDirectory
+from planner import InvalidPlanInput, SplitPlan
+from proto.ids import NodeId
+from proto.messages import Fence
+
+FENCES_FIX = "delete it: coordinators then learn the generations to go above from their workers' refusals"
+NO_ENGINE = "this node has no engine to run stages with"
+
+
+class Splits:
+    """All splits of one node. All calls from the event loop's thread."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        state: StateDirectory,
+        local: NodeId,
+        mesh: Mesh,
+        *,
+        clock: Callable[[], float],
+        emit: Callable[[Event], None],
+    ) -> None:
+        """Raises `StateError` where the stored promises are damaged."""
+        self._config = config
+        self._local = local
+        self._emit = emit
+        self._file = state.file("fences.json", FenceFile, FENCES_FIX)
+        self._fences = Fences(self._file.load())
+        self._reservations = Reservations(local, self._fences)
+        self._generations: dict[str, int] = {}
+        self._pursued: dict[str, ModelPackage] = {}
+        self._changed: Callable[[], None] = lambda: None
+        ports = DeskPorts(
+            post=mesh.send,
+            emit=emit,
+            store_fences=self._store_fences,
+            reserved_changed=lambda _: self._changed(),
+            advertise=self._advertise,
+            stages=_PlansOnly(),
+        )
+        self._desk = SplitDesk(local, mesh, clock, self._reservations, ports)
+        for kind in SPLIT_MESSAGES:
+            mesh.handle(kind, self._desk.receive)
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when what this node can offer changed: bytes reserved, or a model it coordinates."""
+        self._changed = changed
+
+    async def run(self) -> None:
+        """Drive everything until cancelled."""
+        await self._desk.run()
+
+    def stop(self) -> None:
+        """The node stops: give everything back, in good time for the peers to hear it."""
+        self._desk.stop("the node stops")
+
+    # --- what the node tells it ---
+
+    def machine_seen(self, capacity: MachineCapacity) -> None:
+        """What stages may fill now."""
+        usable = {device.id[:MAX_WORD]: device.usable_bytes for device in capacity.devices}
+        self._reservations.offer({**usable, HOST_MEMORY: capacity.host_usable_bytes}, NO_ENGINE)
+
+    def models_seen(self, entries: Iterable[InventoryEntry]) -> None:
+        """Pursue every model of the config whose figures are known; a changed file is a new pursuit."""
+        wanted = {
+            entry.name: entry for entry in entries if entry.ref in self._config.models and entry.whole is not None
+        }
+        for name in [name for name in self._pursued if name not in wanted]:
+            self._drop(name, "its files are gone")
+        for name, entry in wanted.items():
+            if entry.whole is not None and self._pursued.get(name) != entry.whole:
+                if name in self._pursued:
+                    self._drop(name, "its files changed")
+                self._pursue(entry, entry.whole)
+
+    def members_removed(self, nodes: Iterable[NodeId]) -> None:
+        """These nodes are no members any more: what they coordinate here ends at once."""
+        self._desk.removed(frozenset(nodes))
+
+    # --- what it tells the node ---
+
+    def reserved(self) -> dict[str, int]:
+        """Bytes held by running splits, by device."""
+        return self._reservations.reserved()
+
+    def generations(self) -> Mapping[str, int]:
+        """The plan's number of every model that this node coordinates now."""
+        return self._generations
+
+    def status(self) -> list[dict[str, object]]:
+        """Plain JSON of every pursuit and every stage held."""
+        return [{"state": shown["phase"], **shown} for shown in self._desk.status()]
+
+    # --- pieces ---
+
+    def _pursue(self, entry: InventoryEntry, package: ModelPackage) -> None:
+        try:
+            request = split_request(self._config, package, Purpose.RUN, manifest=entry.manifest)
+            asked = self._asked(package)
+        except (InvalidPlanInput, InvalidRequest) as error:
+            self._emit(ConfigInvalid(error.field, str(error.found)[:80], error.expected, f"model {entry.ref}"))
+            return
+        settings = PursuitSettings(carry_out=False, force_split=self._config.force_split)
+        rng = random.Random(os.urandom(16))
+        pursuit = Pursuit(self._local, request, asked, self._fences, rng, settings)
+        self._pursued[entry.name] = package
+        self._desk.pursue(entry.name, pursuit, settle_settings(self._config).confirm_s)
+
+    def _asked(self, package: ModelPackage) -> PlanAsked:
+        config = self._config
+        fields = {
+            "model": package.name, "context": config.context, "lanes": config.lanes, "kv_type": config.kv_type,
+            "objective": config.objective, "engine": config.engine,
+        }  # fmt: skip
+        return asked_of(parse_wish(fields), package.spec)
+
+    def _drop(self, name: str, reason: str) -> None:
+        del self._pursued[name]
+        self._desk.drop(name, reason)
+
+    def _advertise(self, model: str, generation: int | None) -> None:
+        if generation is None:
+            self._generations.pop(model, None)
+        else:
+            self._generations[model] = generation
+        self._changed()
+
+    def _store_fences(self, file: FenceFile) -> None:
+        try:
+            self._file.save(file)
+        except StateError as error:
+            # The promise still holds in this process; only a restart could break it, and that is reported.
+            self._emit(StateUnsaved(path=str(error.path), problem=error.found, advice=error.fix))
+
+
+class _PlansOnly:
+    """The `StageRunner` of a node without an engine: no stage is ever committed, because none is accepted."""
+
+    def start_stage(self, held: Held) -> None:
+        """Never called."""
+
+    def stop_stage(self, held: Held, reason: str) -> None:
+        """Never called."""
+
+    def run_plan(self, model: str, plan: SplitPlan, fence: Fence) -> None:
+        """Never called."""
+
+    def stop_plan(self, model: str, fence: Fence, reason: str) -> None:
+        """Never called."""
+
+    def set_gate(self, model: str, gate: Gate) -> None:
+        """No request is served here, so there is nothing to hold or refuse."""
