@@ -4,7 +4,8 @@ Lives here: `Classes`, how it is compiled, restricted, reversed, and turned back
 Called by every optimiser below `planner.latency` and `planner.throughput`.
 
 Cost. A plan's cost is latency x scale + tie, where tie = stages + (stage limit + 1) x passages between nodes is always
-below scale. So among plans of equal latency the one with fewest passages wins, then the one with fewest stages: a node is
+below scale. So among plans of equal latency the one with fewest passages wins, then the one with fewest stages: a
+node is
 never added when the plan without it is no worse.
 
 Classes. Two devices are interchangeable if exchanging them changes no plan's cost: same bytes, speed and roles, and
@@ -13,7 +14,8 @@ they are on the same node, or each alone on a node whose hops are mirror images.
 Star. Each stage away costs entry + exit whatever its neighbours are; both are folded into the stage, hops become free,
 and two stages of one node in a row get them back (`planner.hops.FreeHops`).
 
-Range. Arrays are int64. Times so long that sums might overflow (hours per token) are forbidden at `shift` 0; callers raise
+Range. Arrays are int64. Times so long that sums might overflow (hours per token) are forbidden at `shift` 0;
+callers raise
 `shift`, which drops low bits by rounding down, until the best value is below `longest_ns`. Bounds stay bounds; only
 exactness to the last nanosecond is lost.
 """
@@ -23,6 +25,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from functools import cached_property
 from typing import Final
 
@@ -99,6 +102,18 @@ class Classes:
         ends = [np.searchsorted(row, np.arange(len(row)), side="right") - 1 for row in self.lowest]
         return np.array(ends, dtype=np.int64).reshape(self.lowest.shape)
 
+    @cached_property
+    def expired(self) -> list[tuple[IntArray, IntArray] | None]:
+        """For each end q: the (p, class) pairs that can't start a stage ending at q or later, but could one before."""
+        before, after = self.lowest[:, :-1], self.lowest[:, 1:]
+        result: list[tuple[IntArray, IntArray] | None] = [None] * (self.layer_count + 1)
+        for end in np.flatnonzero((after > before).any(axis=0)) + 1:
+            moved = np.flatnonzero(after[:, end - 1] > before[:, end - 1])
+            counts = after[moved, end - 1] - before[moved, end - 1]
+            first = np.repeat(before[moved, end - 1] - np.cumsum(counts) + counts, counts)
+            result[end] = (first + np.arange(counts.sum()), np.repeat(moved, counts))
+        return result
+
     def subset(self, kept: IntArray) -> Classes:
         """Only the classes numbered `kept` (ascending)."""
         return replace(
@@ -163,7 +178,7 @@ def classes_of(instance: Instance, shift: int = 0) -> Classes:
     usable = [v for v in range(instance.device_count) if _is_usable(instance, timing, v)]
     lowest = _lowest(instance, usable)
     holds = (lowest < np.arange(layers + 1)).any(axis=1) if usable else np.zeros(0, dtype=bool)
-    usable, lowest = [v for v, keep in zip(usable, holds, strict=True) if keep], lowest[holds]
+    usable, lowest = [v for v, keep in zip(usable, holds.tolist(), strict=True) if keep], lowest[holds]
     draft = _Draft(instance, timing, usable, lowest, shift, longest, most, scale)
     return draft.classes()
 
@@ -243,7 +258,7 @@ class _Draft:
         rows = np.zeros((len(self.devices), self.instance.layer_count + 1), dtype=np.int64)
         for row, device in enumerate(self.devices):
             exact = self.timing.cost_prefix_ns[device]
-            each = [self._shifted(after - before) for before, after in zip(exact, exact[1:], strict=False)]
+            each = [self._shifted(after - before) for before, after in pairwise(exact)]
             if INFINITE in each:
                 bars = [p + 1 if cost == INFINITE else 0 for p, cost in enumerate(each)]
                 lowest = np.maximum(self.lowest[row, 1:], np.maximum.accumulate(bars))
@@ -285,7 +300,7 @@ class _Draft:
         return np.where(value >= INFINITE, INFINITE, short * self.scale + tie)
 
     def _hops(self, groups: list[list[int]], kept: IntArray) -> Hops:
-        single = np.array([len(group) == 1 for group in groups], dtype=bool)
+        single = np.array([min(len(group), self.most) == 1 for group in groups], dtype=bool)
         if self.matrix is not None:
             other = self.node[:, None] != self.node[None, :]
             costs = self._scaled(self.matrix, 0) + np.where(other, self.most + 1, 0)
@@ -316,7 +331,7 @@ class _Draft:
         buckets: dict[tuple[object, ...], list[list[int]]] = defaultdict(list)
         prints = self._hop_prints()
         for row in range(len(self.devices)):
-            groups = buckets[(*self._signature(row), alone[row] or int(self.node[row]), prints[row])]
+            groups = buckets[(*self._signature(row), -1 if alone[row] else int(self.node[row]), prints[row])]
             for group in groups:
                 if self._is_mirror(group[0], row):
                     group.append(row)

@@ -152,7 +152,7 @@ def _plan(request: PlanRequest, found: Found) -> SplitPlan:
     if request.model.native_context and context > request.model.native_context:
         warnings.append(f"context {context} is above the model's own {request.model.native_context}")
     held = {stage.node for stage in stages}
-    bound = found.solution.lower_bound
+    bound = found.solution.lower_bound if request.objective is Objective.FEWEST else None
     return SplitPlan(
         model=request.model.name,
         objective=request.objective,

@@ -1,7 +1,8 @@
 """What passing from one stage to the next costs, in bulk: the min-plus step that every dynamic programme here shares.
 
 Lives here: `DenseHops` (a chain: any directed matrix) and `FreeHops` (a star: its costs are part of the stages, see
-`planner.classes`, so passing on is free, and staying within a node gives something back). Not here: where the figures come
+`planner.classes`, so passing on is free, and staying within a node gives something back). Not here: where the
+figures come
 from. Called by `planner.relaxation`, `planner.subset_dp` and `planner.local_search`.
 """
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.solution import Placement
 
@@ -108,7 +108,8 @@ class Instance:
     `timing` is None for a capacity-only instance, to which only `fewest` and `proportional` apply.
     `cut_allowed[p]` for 0 <= p <= L: False for forbidden boundaries; True at 0 and L. `min_stages`/`max_stages` count
     placements. `first_devices`: only these may take the first stage (None: any). `coordinator`: its node number, or
-    None if it has no device here.
+    None if it has no device here. `rows` remembers `reach_row` by usable bytes; instances that differ only in their
+    devices may share it.
     """
 
     labels: tuple[tuple[str, str], ...]
@@ -126,6 +127,7 @@ class Instance:
     coordinator: int | None
     star: bool
     timing: Timing | None
+    rows: dict[int, list[int]] = field(default_factory=dict, repr=False)
 
     @property
     def device_count(self) -> int:
@@ -174,6 +176,26 @@ class Instance:
         while end > layer_start and not self.cut_allowed[end]:
             end -= 1
         return max(end, layer_start)
+
+    def reach_row(self, device: int) -> list[int]:
+        """`reach(device, p)` for every 0 <= p <= L. Do not change it: it is remembered."""
+        usable = self.usable_bytes[device]
+        if usable not in self.rows:
+            self.rows[usable] = self._sweep(device)
+        return self.rows[usable]
+
+    def _sweep(self, device: int) -> list[int]:
+        prefix, total = self.layer_prefix_bytes, self.layer_count
+        room = self.usable_bytes[device] - self.compute_bytes[False][False]
+        cuts = [p for p, allowed in enumerate(self.cut_allowed) if allowed and p < total]
+        whole_from = max(1, self.lo(device, total))
+        ends = [self.reach(device, 0)]
+        for start in range(1, min(whole_from, total)):
+            end = bisect.bisect_right(prefix, prefix[start] + room, start, total) - 1
+            if end > start and len(cuts) < total:
+                end = cuts[bisect.bisect_right(cuts, end) - 1]
+            ends.append(max(end, start))
+        return ends + [total] * (total + 1 - len(ends))
 
     def lo(self, device: int, layer_end: int) -> int:
         """Least p such that [p, layer_end) fits here, `layer_end` if none; ignores cuts. Monotone in the end."""

@@ -74,31 +74,9 @@ def longest_windows(instance: Instance) -> list[int]:
     known: dict[int, int] = {}
     for device, usable in enumerate(instance.usable_bytes):
         if usable not in known:
-            row = reach_row(instance, device)
+            row = instance.reach_row(device)
             known[usable] = max(end - start for start, end in enumerate(row) if instance.cut_allowed[start])
     return [known[usable] for usable in instance.usable_bytes]
-
-
-def reach_row(instance: Instance, device: int) -> list[int]:
-    """`instance.reach(device, p)` for every 0 <= p <= L, by one sweep."""
-    prefix, total = instance.layer_prefix_bytes, instance.layer_count
-    usable = instance.usable_bytes[device]
-    body = instance.compute_bytes[False][False]
-    ends = [0] * (total + 1)
-    ends[total] = total
-    ends[0] = instance.reach(device, 0)
-    whole_from = instance.lo(device, total)
-    cuts = [p for p, allowed in enumerate(instance.cut_allowed) if allowed and p < total]
-    everywhere = len(cuts) == total
-    for start in range(1, total):
-        if start >= whole_from:
-            ends[start] = total
-            continue
-        end = bisect_right(prefix, prefix[start] + usable - body, start, total) - 1
-        if not everywhere and end > start:
-            end = cuts[bisect_right(cuts, end) - 1]
-        ends[start] = max(end, start)
-    return ends
 
 
 class _PrefixSearch:
@@ -111,7 +89,7 @@ class _PrefixSearch:
         self._kinds = [list(group) for _, group in groupby(self._devices, key=usable.__getitem__)]
         self._rows: dict[int, list[int]] = {}
         for kind in self._kinds:
-            row = reach_row(instance, kind[0])
+            row = instance.reach_row(kind[0])
             self._rows.update(dict.fromkeys(kind, row))
         self._windows = {kind[0]: self._window(kind[0]) for kind in self._kinds}
         self._best = 0

@@ -1,0 +1,93 @@
+"""What must hold at every step of a simulation, whatever the faults: checked on every event a node reports.
+
+- No forged or aged part is accepted: each accepted one was signed by its owner and is newer than the last accepted.
+- Incarnations only grow, in what each node reports of each other.
+- A node that left is never suspected or dead at that incarnation.
+- Tombstones hold: who was dead or had left is back only with a higher incarnation.
+
+What lives here: `Rules`. A broken rule raises `RuleBroken`, whose text names the moment and both nodes; the run's seed
+replays it. That everybody knows everybody once faults stop is checked by the scenarios (`world.World.settle`).
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from meshnode.events import Event, PeerDead, PeerJoined, PeerLeft, PeerRefuted, PeerReturned, PeerSuspect, PeerUpdated
+from meshnode.simulation.oracle import Oracle
+from proto.ids import NodeId, short
+from proto.parts import PartKind
+
+UNKNOWN, ALIVE, SUSPECT, DEAD, LEFT = range(5)
+_KINDS = {kind: index for index, kind in enumerate(PartKind)}
+_SLOTS = 2 + len(_KINDS)
+"""Per observed node: status, incarnation, and the newest order of each part."""
+_VERSION_BITS = 24
+
+
+class RuleBroken(AssertionError):
+    """An invariant of membership does not hold."""
+
+
+class Rules:
+    """Checks what each node reports of each other. `indices` gives each node's place."""
+
+    def __init__(self, oracle: Oracle | None, indices: dict[NodeId, int]) -> None:
+        self._oracle = oracle
+        self._indices = indices
+        self._seen: dict[NodeId, array[int]] = {}
+        self.checked = 0
+
+    def started(self, observer: NodeId) -> None:
+        """A process starts with an empty memory."""
+        self._seen[observer] = array("q", bytes(8 * _SLOTS * len(self._indices)))
+
+    def check(self, observer: NodeId, event: Event, now_s: float) -> None:
+        """Raises `RuleBroken` where `event` must not happen."""
+        if isinstance(event, PeerUpdated):
+            self._check_part(observer, event, now_s)
+        elif isinstance(event, PeerJoined | PeerSuspect | PeerDead | PeerLeft | PeerReturned | PeerRefuted):
+            self._check_liveness(observer, event, now_s)
+
+    def _check_part(self, observer: NodeId, event: PeerUpdated, now_s: float) -> None:
+        kind = PartKind(event.part)
+        peer = NodeId(event.peer)
+        seen, at = self._seen[observer], _SLOTS * self._indices[peer]
+        order = (event.incarnation << _VERSION_BITS) + event.version
+        slot = at + 2 + _KINDS[kind]
+        if order <= seen[slot]:
+            self._broken(observer, event, now_s, "an aged part was accepted")
+        if self._oracle is not None and not self._oracle.was_issued(peer, kind, event.incarnation, event.version):
+            self._broken(observer, event, now_s, "a forged part was accepted")
+        seen[slot] = order
+        self.checked += 1
+
+    def _check_liveness(
+        self,
+        observer: NodeId,
+        event: PeerJoined | PeerSuspect | PeerDead | PeerLeft | PeerReturned | PeerRefuted,
+        now_s: float,
+    ) -> None:
+        seen, at = self._seen[observer], _SLOTS * self._indices[NodeId(event.peer)]
+        status, incarnation = seen[at], seen[at + 1]
+        if event.incarnation < incarnation:
+            self._broken(observer, event, now_s, f"the incarnation fell from {incarnation}")
+        if isinstance(event, PeerJoined):
+            if status != UNKNOWN:
+                self._broken(observer, event, now_s, "a known node joined again")
+            new = ALIVE
+        elif isinstance(event, PeerReturned):
+            if status not in (DEAD, LEFT) or event.incarnation <= incarnation:
+                self._broken(observer, event, now_s, "a tombstone did not hold")
+            new = ALIVE
+        elif isinstance(event, PeerSuspect | PeerDead | PeerRefuted):
+            if status in (DEAD, LEFT):
+                self._broken(observer, event, now_s, "a node that left or died was examined")
+            new = {PeerSuspect: SUSPECT, PeerDead: DEAD, PeerRefuted: ALIVE}[type(event)]
+        else:
+            new = LEFT
+        seen[at], seen[at + 1] = new, event.incarnation
+        self.checked += 1
+
+    def _broken(self, observer: NodeId, event: Event, now_s: float, what: str) -> None:
+        raise RuleBroken(f"{now_s:.6f} s: {short(observer)} reported {event}: {what}")
