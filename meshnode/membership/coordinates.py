@@ -23,6 +23,7 @@ HEIGHT_MIN_US = 10.0
 FILTER_SAMPLES = 3
 MAX_TRACKED_PEERS = 128
 
+Position = tuple[float, float, float, float]
 Wire = tuple[float, ...]
 """Position (4), height and error in one tuple, as an `Ack` carries it; microseconds and a fraction."""
 
@@ -34,7 +35,7 @@ class LocalCoordinate:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self.position_us: list[float] = [0.0] * COORDINATE_DIMENSIONS
+        self.position_us: Position = (0.0, 0.0, 0.0, 0.0)
         self.height_us = HEIGHT_MIN_US
         self.error = ERROR_START
         self._filters: dict[str, deque[float]] = {}
@@ -42,23 +43,30 @@ class LocalCoordinate:
 
     def update(self, peer: str, rtt_s: float, peer_wire: Wire) -> None:
         """Moves by one sample of `rtt_s` to `peer`, which said it stands at `peer_wire`; nonsense is ignored."""
-        if len(peer_wire) != COORDINATE_DIMENSIONS + 2 or not all(map(math.isfinite, peer_wire)):
+        if len(peer_wire) != COORDINATE_DIMENSIONS + 2 or not math.isfinite(sum(peer_wire)):
             return
         rtt_us = self._filtered(peer, rtt_s * 1e6)
         peer_height_us, peer_error = max(0.0, peer_wire[-2]), min(10.0, max(1e-3, peer_wire[-1]))
-        difference = [own - theirs for own, theirs in zip(self.position_us, peer_wire, strict=False)]
+        p0, p1, p2, p3 = self.position_us
+        difference = (p0 - peer_wire[0], p1 - peer_wire[1], p2 - peer_wire[2], p3 - peer_wire[3])
         plane_us = math.hypot(*difference)
         estimate_us = plane_us + self.height_us + peer_height_us
         weight = self.error / (self.error + peer_error)
         sample_error = abs(estimate_us - rtt_us) / rtt_us
         self.error = min(ERROR_START, sample_error * C_ERROR * weight + self.error * (1 - C_ERROR * weight))
         force_us = C_CORRECTION * weight * (rtt_us - estimate_us)
-        direction = [d / plane_us for d in difference] if plane_us > 1.0 else self._any_direction()
-        # The unit vector of the space with height is [direction, heights] / (|direction| + heights): section 5.4.
-        share = 1.0 if plane_us <= 1.0 else plane_us / max(1.0, estimate_us)
-        self.position_us = [
-            max(-1e9, min(1e9, own + force_us * share * d)) for own, d in zip(self.position_us, direction, strict=True)
-        ]
+        # The unit vector of the space with height is [difference, heights] / (|difference| + heights): section 5.4.
+        if plane_us > 1.0:
+            step = force_us / max(1.0, estimate_us)
+        else:
+            difference, step = self._any_direction(), force_us
+        d0, d1, d2, d3 = difference
+        self.position_us = (
+            _bounded(p0 + step * d0),
+            _bounded(p1 + step * d1),
+            _bounded(p2 + step * d2),
+            _bounded(p3 + step * d3),
+        )
         height_share = (self.height_us + peer_height_us) / max(1.0, estimate_us)
         self.height_us = min(1e9, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
         self._wire = None
@@ -66,7 +74,16 @@ class LocalCoordinate:
     def wire(self) -> Wire:
         """As an `Ack` carries it, whole microseconds."""
         if self._wire is None:
-            self._wire = (*(round(p, 1) for p in self.position_us), round(self.height_us, 1), round(self.error, 4))
+            # Whole tenths of a microsecond: what a receiver can compare, and no more than it needs.
+            p0, p1, p2, p3 = self.position_us
+            self._wire = (
+                round(p0, 1),
+                round(p1, 1),
+                round(p2, 1),
+                round(p3, 1),
+                round(self.height_us, 1),
+                round(self.error, 4),
+            )
         return self._wire
 
     def coordinate(self) -> Coordinate:
@@ -85,10 +102,14 @@ class LocalCoordinate:
         samples.append(rtt_us)
         return sorted(samples)[len(samples) // 2]
 
-    def _any_direction(self) -> list[float]:
-        vector = [self._rng.uniform(-1.0, 1.0) for _ in range(COORDINATE_DIMENSIONS)]
-        length = math.hypot(*vector) or 1.0
-        return [v / length for v in vector]
+    def _any_direction(self) -> Position:
+        a, b, c, d = (self._rng.uniform(-1.0, 1.0) for _ in range(COORDINATE_DIMENSIONS))
+        length = math.hypot(a, b, c, d) or 1.0
+        return (a / length, b / length, c / length, d / length)
+
+
+def _bounded(value_us: float) -> float:
+    return max(-1e9, min(1e9, value_us))
 
 
 def estimate_us(a: Coordinate, b: Coordinate) -> float:

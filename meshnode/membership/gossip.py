@@ -24,7 +24,7 @@ from meshnode.membership.records import FINE_BUCKETS, NOTHING, NodeEntry
 from meshnode.membership.view import Status
 from proto.ids import NodeId
 from proto.messages import Claim, Delta, Digest, DigestEntry, ViewHash
-from proto.parts import PartKind, SignedPart
+from proto.parts import SignedPart
 
 MAX_DIGEST_ENTRIES = 2048
 MAX_DELTA_ITEMS = 512
@@ -64,16 +64,18 @@ class Gossip:
 
     def start(self, now: float) -> None:
         """Begins the rounds, at a random phase."""
-        self._board.timers.at(now + self._board.rng.random() * self._interval_s(), self._round)
+        self._board.timers.at(now + self._board.rng.random() * self._interval_s(now), self._round)
 
     # --- anti-entropy ---
 
-    def _interval_s(self) -> float:
+    def _interval_s(self, now: float) -> float:
+        """Short while the mesh is small or still growing."""
         settings = self._board.settings
-        return settings.large_sync_interval_s if self._board.is_large else settings.sync_interval_s
+        is_growing = now - self._board.store.grew_at_s < settings.large_sync_interval_s
+        return settings.large_sync_interval_s if self._board.is_large and not is_growing else settings.sync_interval_s
 
     def _round(self, _: None, now: float) -> None:
-        self._board.timers.at(now + self._board.jittered(self._interval_s()), self._round)
+        self._board.timers.at(now + self._board.jittered(self._interval_s(now)), self._round)
         for peer in self._board.some_links(1):
             self.open_round(peer)
 
@@ -138,7 +140,8 @@ class Gossip:
             if entry is None:
                 wanted.append(DigestEntry(line.node, NOTHING, NOTHING, NOTHING, 0, 0))
             elif entry.is_live:
-                self._compare(entry, line, lacking, wanted)
+                if line != entry.digest():
+                    self._compare(entry, line, lacking, wanted)
             elif line.identity[0] > entry.incarnation:
                 wanted.append(DigestEntry(line.node, NOTHING, NOTHING, NOTHING, 0, 0))
             else:
@@ -160,8 +163,6 @@ class Gossip:
         wanted: list[DigestEntry],
     ) -> None:
         ours = entry.digest()
-        if ours.identity == line.identity and ours.offer == line.offer and ours.network == line.network:
-            return
         newer_here = _parts_above(entry, line)
         if newer_here:
             lacking.append((entry.newest_part_at_s, newer_here))
@@ -188,13 +189,13 @@ class Gossip:
     # --- news ---
 
     def link_up(self, peer: NodeId, opens: bool, now: float) -> None:
-        """A fresh link: our own parts at once; the dialler also opens a round."""
+        """A fresh link: our own parts at once (a large mesh has them already); the dialler also opens a round."""
         board = self._board
         entry = board.store.get(peer)
         if entry is not None and not entry.is_live:
             self.answer_with_accusation(peer, entry, now)
         own = board.store.get(board.node)
-        if own is not None:
+        if own is not None and not board.is_large:
             board.send(peer, Delta(tuple(_parts_above(own, _UNKNOWN)), (), urgent=True))
         if opens:
             self.open_round(peer)
@@ -279,12 +280,12 @@ class Gossip:
 
 def _parts_above(entry: NodeEntry, line: DigestEntry) -> list[SignedPart]:
     """The signed parts of `entry` that are newer than `line` says the peer holds, the identity first."""
+    ours = entry.digest()
     parts: list[SignedPart] = []
-    for kind, signed, held in (
-        (PartKind.IDENTITY, entry.identity_signed, line.identity),
-        (PartKind.OFFER, entry.offer_signed, line.offer),
-        (PartKind.NETWORK, entry.network_signed, line.network),
-    ):
-        if signed is not None and entry.order_of(kind) > tuple(held):
-            parts.append(signed)
+    if entry.identity_signed is not None and ours.identity > line.identity:
+        parts.append(entry.identity_signed)
+    if entry.offer_signed is not None and ours.offer > line.offer:
+        parts.append(entry.offer_signed)
+    if entry.network_signed is not None and ours.network > line.network:
+        parts.append(entry.network_signed)
     return parts

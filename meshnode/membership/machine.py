@@ -40,7 +40,7 @@ from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.picture import Picture
 from meshnode.membership.pings import Pings
 from meshnode.membership.publisher import Publisher
-from meshnode.membership.records import MAX_PART_BYTES, NodeEntry, PartHead, head_of
+from meshnode.membership.records import MAX_PART_BYTES, NOTHING, NodeEntry, PartHead, head_of
 from meshnode.membership.relaying import Relaying
 from meshnode.membership.settings import MembershipSettings
 from meshnode.membership.topology import Topology
@@ -148,6 +148,17 @@ class Membership:
     def view_hash(self) -> int:
         """64 bits over everything live that this node holds: equal on nodes that know the same."""
         return self._board.store.view_hash()
+
+    def status_of(self, node: NodeId) -> Status | None:
+        """How `node` stands; None where it is not known."""
+        entry = self._board.store.get(node)
+        return None if entry is None else entry.status
+
+    def holds(self, node: NodeId, kind: PartKind) -> tuple[int, int] | None:
+        """(incarnation, version) of the part held of `node`; None where none was received."""
+        entry = self._board.store.get(node)
+        order = None if entry is None else entry.order_of(kind)
+        return order if order != NOTHING else None
 
     def floor_of(self, node: NodeId) -> int:
         """The incarnation that `node` must exceed to come back here; told to it when a link is made."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FIRST_SAMPLES_S = (1.0, 5.5)
 """Timed pings after the first one at link-up; the last makes two samples spread over more than 5 s."""
+JITTER = 0.2
 MAX_HOLD_US = 600_000_000
 FORGET_PINGS_AFTER_S = 15.0
 
@@ -80,17 +81,26 @@ class Pings:
         if step < len(FIRST_SAMPLES_S):
             due_s = link.up_at_s + FIRST_SAMPLES_S[step]
         else:
-            due_s = now + self._board.jittered(self._board.settings.rtt_interval_s)
+            due_s = now + self._board.jittered(self._interval_s(), JITTER)
         link.rtt_timer = self._board.timers.at(due_s, self._due, (link, step))
 
     def _due(self, what: tuple[Link, int], now: float) -> None:
         link, step = what
         if self._board.links.get(link.peer) is not link:
             return
-        recently_s = now - 0.75 * self._board.settings.rtt_interval_s
-        if step < len(FIRST_SAMPLES_S) or link.rtt.samples == 0 or link.rtt.last_at_s < recently_s:
+        next_s = link.rtt.last_at_s + (1.0 - JITTER) * self._interval_s()
+        if step < len(FIRST_SAMPLES_S) or link.rtt.samples == 0 or now >= next_s:
             self.datagram(link.peer, now, rtt=True)
-        self._schedule(link, step + 1, now)
+            self._schedule(link, step + 1, now)
+        else:
+            # A probe took the sample meanwhile: the next one counts from there.
+            due_s = link.rtt.last_at_s + self._board.jittered(self._interval_s(), JITTER)
+            link.rtt_timer = self._board.timers.at(due_s, self._due, (link, step))
+
+    def _interval_s(self) -> float:
+        """In a large mesh half as often: a sample stays fresh for 30 s, and rows are not gossiped there."""
+        interval_s = self._board.settings.rtt_interval_s
+        return 2 * interval_s if self._board.is_large else interval_s
 
     # --- receiving ---
 

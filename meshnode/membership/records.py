@@ -121,16 +121,18 @@ class NodeEntry:
 
     def digest(self) -> DigestEntry:
         """This entry's line in a digest."""
-        if self._digest is None:
-            self._digest = DigestEntry(
+        line = self._digest
+        if line is None:
+            identity, offer, network = self.identity, self.offer, self.network
+            line = self._digest = DigestEntry(
                 self.short,
-                self.order_of(PartKind.IDENTITY),
-                self.order_of(PartKind.OFFER),
-                self.order_of(PartKind.NETWORK),
+                NOTHING if identity is None else (identity.incarnation, identity.version),
+                NOTHING if offer is None else (offer.incarnation, offer.version),
+                NOTHING if network is None else (network.incarnation, network.version),
                 self.incarnation,
                 RANK[self.status],
             )
-        return self._digest
+        return line
 
     def forget_digest(self) -> None:
         self._digest = None
@@ -147,6 +149,9 @@ class RecordStore:
         self._bucket_hashes = [0] * FINE_BUCKETS
         self._stale: dict[NodeId, NodeEntry] = {}
         self.live_count = 0
+        self.grew_at_s = 0.0
+        """When a node was added last."""
+        self._view_hash = 0
         self._floors: dict[NodeId, tuple[int, float]] = {}
         self.changes = 0
         """Grows with every change of anything held."""
@@ -173,6 +178,7 @@ class RecordStore:
         self._by_short[entry.short] = entry
         self._buckets[entry.short[0]][node] = entry
         self.live_count += 1
+        self.grew_at_s = now
         self.touch(entry)
         return entry
 
@@ -183,6 +189,7 @@ class RecordStore:
             return
         self.live_count -= entry.is_live
         self._bucket_hashes[entry.short[0]] ^= entry.hashed
+        self._view_hash ^= entry.hashed
         self._stale.pop(node, None)
         del self._by_short[entry.short]
         del self._buckets[entry.short[0]][node]
@@ -248,10 +255,7 @@ class RecordStore:
     def view_hash(self) -> int:
         """64-bit hash over the live entries' digests: equal views, equal hashes, whatever the order of events."""
         self._settle_hashes()
-        value = 0
-        for bucket in self._bucket_hashes:
-            value ^= bucket
-        return value
+        return self._view_hash
 
     def bucket_count(self) -> int:
         """Into how many buckets a digest of this mesh is cut: a power of two, about 8 nodes in each; 1 when small."""
@@ -265,9 +269,9 @@ class RecordStore:
     def bucket_hashes(self, buckets: int) -> tuple[int, ...]:
         """Low 32 bits of each of `buckets` buckets' hashes."""
         self._settle_hashes()
-        values = [0] * buckets
-        for index, value in enumerate(self._bucket_hashes):
-            values[index % buckets] ^= value
+        values = self._bucket_hashes[:buckets]
+        for start in range(buckets, FINE_BUCKETS, buckets):
+            values = [a ^ b for a, b in zip(values, self._bucket_hashes[start : start + buckets], strict=True)]
         return tuple(value & 0xFFFFFFFF for value in values)
 
     def bucket(self, index: int, buckets: int) -> Iterator[NodeEntry]:
@@ -280,16 +284,14 @@ class RecordStore:
     def _settle_hashes(self) -> None:
         for entry in self._stale.values():
             value = _hash_of(entry) if entry.is_live else 0
-            self._bucket_hashes[entry.short[0]] ^= entry.hashed ^ value
+            change = entry.hashed ^ value
+            self._bucket_hashes[entry.short[0]] ^= change
+            self._view_hash ^= change
             entry.hashed = value
         self._stale.clear()
 
 
 def _hash_of(entry: NodeEntry) -> int:
-    packed = _PACKED.pack(
-        entry.short,
-        *entry.order_of(PartKind.IDENTITY),
-        *entry.order_of(PartKind.OFFER),
-        *entry.order_of(PartKind.NETWORK),
-    )
+    line = entry.digest()
+    packed = _PACKED.pack(entry.short, *line.identity, *line.offer, *line.network)
     return int.from_bytes(blake2b(packed, digest_size=8).digest(), "big")

@@ -32,6 +32,8 @@ MAX_KNOWN_PEERS = 1024
 FILL_INTERVAL_S = 1.0
 SETTLED_LINK_S = 10.0
 """A link this old has done its first exchange and may be dropped for a newcomer."""
+SURPLUS_SHARE = 1.5
+"""Links are dropped above this many times the wanted number: others' dials come on top of one's own."""
 LATE_AFTER_S = 3600.0
 EXAMINE_AFTER_FAILURES = 2
 """Dials that must fail before an unlinked member is examined through others."""
@@ -87,7 +89,7 @@ class Topology:
         board = self._board
         if peer == board.node or peer in board.links:
             return
-        if board.is_large and len(board.links) + self._in_flight >= self._wanted_links():
+        if board.is_large and len(board.links) + self._in_flight >= self._wanted_links() // 2:
             return
         attempt = self.attempts.get(peer)
         if attempt is not None and attempt.timer is not None and attempt.failures:
@@ -187,7 +189,7 @@ class Topology:
         entry = board.store.get(peer)
         if entry is None:
             return peer in self._known
-        return entry.is_live and (not board.is_large or len(board.links) < self._wanted_links())
+        return entry.is_live and (not board.is_large or len(board.links) + self._in_flight < self._wanted_links())
 
     def _schedule(self, peer: NodeId, due_s: float) -> None:
         attempt = self.attempts.get(peer)
@@ -265,15 +267,25 @@ class Topology:
         board = self._board
         board.timers.at(now + board.jittered(FILL_INTERVAL_S), self._fill)
         self._dial_waiting(now)
-        missing = self._wanted_links() - len(board.links) - self._in_flight
         if board.is_large:
-            if missing > 0:
-                for peer in self._unlinked_members(min(missing, board.settings.dials_at_once)):
-                    self._dial(peer, now)
+            self._keep_active_view(now)
         elif len(board.links) + 1 < board.store.live_count:
             for entry in board.store.live():
                 if entry.node != board.node and entry.node not in board.links and entry.node not in self.attempts:
                     self._schedule(entry.node, now)
+
+    def _keep_active_view(self, now: float) -> None:
+        """A few links more or less, towards the wanted number: too many stem from when the mesh was small."""
+        board = self._board
+        wanted = self._wanted_links()
+        missing = wanted - len(board.links) - self._in_flight
+        if missing > 0:
+            # Others dial too: above half of the wanted number a node waits for them, and adds one link at a time.
+            at_once = missing - wanted // 2 if missing > wanted // 2 else 1
+            for peer in self._unlinked_members(min(at_once, board.settings.dials_at_once)):
+                self._dial(peer, now)
+        elif len(board.links) > wanted * SURPLUS_SHARE:
+            self._make_room(None, now)
 
     def _dial_waiting(self, now: float) -> None:
         """Dropped attempts free their place without a landing; the next in line takes it here at the latest."""
@@ -293,15 +305,13 @@ class Topology:
         return candidates if len(candidates) <= count else board.rng.sample(candidates, count)
 
     def _shuffle(self, _: None, now: float) -> None:
-        """In a large mesh: one new random link, and one old one less where there are too many."""
+        """In a large mesh: one new random link; `_keep_active_view` drops an old one where there are too many."""
         board = self._board
         board.timers.at(now + board.jittered(board.settings.shuffle_interval_s), self._shuffle)
         if not board.is_large:
             return
         for peer in self._unlinked_members(1):
             self._dial(peer, now)
-        if len(board.links) > self._wanted_links() + self._wanted_links() // 2:
-            self._make_room(None, now)
 
     def _make_room(self, newcomer: NodeId | None, now: float) -> None:
         """Closes one link too many: a random settled one, so that the newcomer gets its first exchange."""
