@@ -55,10 +55,14 @@ def own_addresses(
     """The addresses to tell the mesh, at most 16, best first.
 
     `bound` is what the socket is bound to (its port is the real one), `observed` what peers see this node at, the most
-    often seen first. An address bound explicitly is the only one of the machine's own.
+    often seen first. An address bound explicitly is the only one of the machine's own; where it is loopback and others
+    are advertised, not even that.
     """
     host = ipaddress.ip_address(bound.host)
-    if not host.is_unspecified:
+    if host.is_loopback and advertised:
+        # Whoever forwards to a node on loopback is where it answers; its loopback address is another host's own.
+        own = []
+    elif not host.is_unspecified:
         own = [str(bound)]
     else:
         wants_v6 = host.version == 6

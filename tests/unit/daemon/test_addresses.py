@@ -30,6 +30,11 @@ def test_explicitly_bound_address_is_the_only_own_one() -> None:
     assert own_addresses(SocketAddress("127.0.0.1", 7), [], HOME) == ("127.0.0.1:7",)
 
 
+def test_loopback_address_is_not_told_beside_an_advertised_one() -> None:
+    advertised = [SocketAddress("203.0.113.7", 9)]
+    assert own_addresses(SocketAddress("127.0.0.1", 7), advertised, HOME) == ("203.0.113.7:9",)
+
+
 def test_machine_without_a_network_answers_on_loopback() -> None:
     assert own_addresses(EVERYWHERE, [], HOME[:2]) == ("127.0.0.1:4411",)
 
