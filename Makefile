@@ -44,7 +44,7 @@ bench: $(VENV)/.installed-dev  ## print the figures the README quotes
 	PYTHONPATH=tests $(BIN)/python -m bench $(NAMES)
 
 docs: $(VENV)/.installed-dev  ## make the reference pages from the code
-	$(BIN)/python -m meshnode.reference docs
+	$(BIN)/python -m meshnode.reference .
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -181,7 +181,7 @@ class NodeConfig:
     context: Annotated[int | None, Key(
         _MODELS, values.whole(1, 16_777_216),
         "Context length in tokens, per lane, for the models pursued.",
-        example="32768", default_text="the model's native context",
+        example="32768", default_text="the largest that fits, at most the model's own",
     )] = None  # fmt: skip
     lanes: Annotated[int, Key(
         _MODELS, values.whole(1, 4096),

@@ -1,16 +1,18 @@
 """The reference pages and the example config, made from the code so that they can't be wrong.
 
-What lives here: `config_page`, `example_config`, `events_page`. Called by the documentation build and by the tests that
-hold the files in `docs/` and `configs/` to it; the daemon never imports it.
+What lives here: `config_page`, `example_config`, `events_page`, and `python -m meshnode.reference ROOT`, which writes
+them all. Tests hold the files in `docs/` and `configs/` to it; the daemon never imports it.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import groupby
+from pathlib import Path
 
 from meshnode.config_keys import SETTINGS, Setting
 from meshnode.events import CATALOGUE, Event
@@ -24,6 +26,18 @@ _EXAMPLE_HEAD = """\
 #
 # Sizes: GB is 10^9 bytes, GiB is 2^30. Times end in _s (seconds) or _ms (milliseconds).
 """
+
+
+def pages() -> dict[str, str]:
+    """Every made file: its path from the project's root, and its text."""
+    from meshnode.readiness import reasons_page
+
+    return {
+        "docs/configuration.md": config_page(),
+        "docs/events.md": events_page(),
+        "docs/reasons.md": reasons_page(),
+        "configs/node.example.toml": example_config(),
+    }
 
 
 def example_config() -> str:
@@ -110,3 +124,16 @@ def _sentence(event: type[Event]) -> str:
 def _anchor(name: str) -> str:
     """GitHub's anchor of a heading: dots go, the rest stays."""
     return re.sub(r"[^a-z0-9_-]", "", name)
+
+
+def main() -> None:
+    """Write every page below the project's root, which is the first argument (default: here)."""
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    for name, text in pages().items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
