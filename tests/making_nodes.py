@@ -8,18 +8,46 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from meshnode.cli.client import ControlClient
+
 DEADLINE_S = 20.0
+MESHNODE = (sys.executable, "-m", "meshnode")
+"""How a node is started; tests put their own words before or in place of it."""
 
 
 def environment(**more: str) -> dict[str, str]:
     """This environment without anything that a developer's own node would read."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
     return clean | {"MESHNODE_CONFIG": os.devnull} | more
+
+
+@dataclass
+class _LogRead:
+    """A log as far as it was read; a file that took its place is read from its beginning."""
+
+    inode: int = 0
+    offset: int = 0
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def lines(self, log: Path) -> list[dict[str, Any]]:
+        """Every whole line so far."""
+        if not log.exists():
+            return []
+        with log.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self.inode:
+                self.inode, self.offset, self.seen = inode, 0, []
+            file.seek(self.offset)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        self.seen += [json.loads(line) for line in whole.splitlines()]
+        return self.seen
 
 
 @dataclass
@@ -31,20 +59,21 @@ class RunningNode:
     log: Path
     process: subprocess.Popen[str]
     _socket_home: Path = field(repr=False)
+    _read: _LogRead = field(default_factory=lambda: _LogRead(), repr=False)
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
         """Its events of that name so far, or all."""
-        if not self.log.exists():
-            return []
-        text = self.log.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        return [line for line in lines if line["event"].startswith(name)]
+        return [line for line in self._read.lines(self.log) if line["event"].startswith(name)]
 
     def wait_event(
-        self, name: str, matching: Callable[[dict[str, Any]], bool] = lambda _: True, after: int = 0
+        self,
+        name: str,
+        matching: Callable[[dict[str, Any]], bool] = lambda _: True,
+        after: int = 0,
+        within_s: float = DEADLINE_S,
     ) -> dict[str, Any]:
         """The first event of that name, past the first `after`, that `matching` accepts, once it is there."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             for event in self.events(name)[after:]:
                 if matching(event):
@@ -52,7 +81,11 @@ class RunningNode:
             if self.process.poll() is not None and not any(matching(e) for e in self.events(name)[after:]):
                 raise AssertionError(f"{self.name} ended with {self.process.returncode}: {self.tail()}")
             time.sleep(0.03)
-        raise AssertionError(f"{self.name}: no {name} within {DEADLINE_S} s: {self.tail()}")
+        raise AssertionError(f"{self.name}: no {name} within {within_s} s: {self.tail()}")
+
+    def control(self) -> ControlClient:
+        """Its control interface, without the start of a process for each question."""
+        return ControlClient(self._socket_home / self.name, self.state)
 
     @property
     def node(self) -> str:
@@ -72,12 +105,12 @@ class RunningNode:
 
     def ask(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """A verb for this node, whatever comes of it."""
-        command = [sys.executable, "-m", "meshnode", *words, "--state-dir", str(self.state)]
+        command = [*MESHNODE, *words, "--state-dir", str(self.state)]
         return subprocess.run(command, capture_output=True, text=True, env=environment(**variables), check=False)
 
     def background(self, *words: str) -> subprocess.Popen[bytes]:
         """A verb for this node that goes on while the test does."""
-        command = [sys.executable, "-m", "meshnode", *words, "--state-dir", str(self.state)]
+        command = [*MESHNODE, *words, "--state-dir", str(self.state)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
 
     def json(self, *words: str, code: int = 0) -> Any:
@@ -113,11 +146,18 @@ class Nodes:
         self._sockets = sockets
         self._running: list[RunningNode] = []
 
-    def start(self, name: str, *options: str, token: str | None = None, wait: bool = True) -> RunningNode:
+    def start(
+        self,
+        name: str,
+        *options: str,
+        token: str | None = None,
+        wait: bool = True,
+        program: Sequence[str] = MESHNODE,
+    ) -> RunningNode:
         """Run a node; with `wait` until it has started. A second start of the same name goes on with its state."""
         state, log = self._root / name, self._root / f"{name}-{len(self._running)}.log"
         command = [
-            sys.executable, "-m", "meshnode", "run", "--state-dir", str(state), "--name", name, "--network", "local",
+            *program, "run", "--state-dir", str(state), "--name", name, "--network", "local",
             "--log-format", "json", "--log-file", str(log), "--log-level", "debug",
             "--control-socket", str(self._sockets / name), "--stop-on-eof",
             *(() if "--listen" in options else ("--listen", "127.0.0.1:0")), *options,

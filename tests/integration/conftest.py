@@ -1,13 +1,14 @@
-"""Real endpoints on loopback for every integration test: `lab` makes nodes, `mesh_of(n)` a mesh of linked ones."""
+"""For every integration test: `lab` and `mesh_of(n)` make real endpoints in this process, `nodes` real processes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from making_links import ALab, ANode, full_mesh
+from making_nodes import Nodes
 
 MeshMaker = Callable[[int], Awaitable[list[ANode]]]
 
@@ -30,3 +31,13 @@ async def other_lab(tmp_path: Path) -> AsyncIterator[ALab]:
     """A second mesh, with another root."""
     async with AsyncExitStack() as stack:
         yield ALab(tmp_path / "other", stack)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Starts node processes; all are gone when the test ends."""
+    started = Nodes(tmp_path, tmp_path_factory.mktemp("c"))
+    try:
+        yield started
+    finally:
+        started.end()
