@@ -20,6 +20,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -28,7 +29,7 @@ import anyio.lowlevel
 from meshnode.admission import Admission
 from meshnode.events import Event, NodeRemoved, StateUnsaved, WireRejected
 from meshnode.membership.effects import CloseLink, Deliver, Dial, Effect, Emit, PersistIncarnation, Send, SendDatagram
-from meshnode.membership.local import OfferDraft
+from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.machine import Membership
 from meshnode.membership.view import LinkFacts, MeshView
 from proto.ids import BootId, NodeId
@@ -61,6 +62,7 @@ Handler = Callable[[NodeId, Message], None]
 class Mesh:
     """Drives one node's membership. All calls from the event loop's thread; `run` owns the timer.
 
+    `local` is what the machine was made with; later descriptions start from it.
     `persist_incarnation` stores a number durably before it returns; `identity_in_use` and `removed` are told why this
     process must not go on. The endpoint is attached once it is bound, since each needs the other.
     """
@@ -68,6 +70,7 @@ class Mesh:
     def __init__(
         self,
         machine: Membership,
+        local: LocalNode,
         admission: Admission,
         *,
         clock: Callable[[], float],
@@ -77,6 +80,7 @@ class Mesh:
         removed: Callable[[], None],
     ) -> None:
         self._machine = machine
+        self._described = local
         self._admission = admission
         self._clock = clock
         self._emit = emit
@@ -173,7 +177,11 @@ class Mesh:
 
     def set_addresses(self, addresses: tuple[str, ...]) -> None:
         """Where this node answers now, best first."""
-        self._input(lambda now: self._machine.set_addresses(addresses, now))
+        self._describe(replace(self._described, addresses=addresses))
+
+    def _describe(self, local: LocalNode) -> None:
+        self._described = local
+        self._input(lambda now: self._machine.describe(local, now))
 
     def leave(self) -> None:
         """Say goodbye: the mesh sees `left`, not `dead`."""
@@ -296,6 +304,9 @@ class Mesh:
         if roll.is_cut(self._local):
             self._removed()
             return
+        if self._admission.chain != self._described.chain:
+            # A removal that cut this node's chain carried a new one for it: others judge it by that from now on.
+            self._describe(replace(self._described, chain=self._admission.chain))
         # The removed hear it too, as the last thing before their links close: they stop instead of knocking for ever.
         for peer in sorted(self._opened - {told_by}):
             for start in range(0, len(entries), REVOCATIONS_PER_FRAME):

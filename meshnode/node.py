@@ -109,8 +109,10 @@ class Node:
 
     async def live(self) -> None:
         """Start, run until told to stop, leave."""
+        local = self._local()
         mesh = Mesh(
-            self._machine(),
+            self._machine(local),
+            local,
             self._admission,
             clock=boottime_s,
             emit=self._log.emit,
@@ -156,8 +158,8 @@ class Node:
             why = f"this node is no member any more: {error.reason.value} ({error.found})"
             raise NodeFailed(why, advice) from error
 
-    def _machine(self) -> Membership:
-        local = LocalNode(
+    def _local(self) -> LocalNode:
+        return LocalNode(
             node=self._identity.node,
             mesh=self._admission.mesh,
             role=self._role,
@@ -167,6 +169,8 @@ class Node:
             software=f"meshnode {__version__}",
             name=self._name,
         )
+
+    def _machine(self, local: LocalNode) -> Membership:
         settings = replace(PRESETS[self._config.network], max_links=self._config.max_links)
         rng = random.Random(os.urandom(16))
         return Membership(local, settings, MemberTrust(self._admission, time.time), rng, boottime_s())
