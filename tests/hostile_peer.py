@@ -42,7 +42,7 @@ def an_initial() -> bytes:
 
 class RawPeer(asyncio.DatagramProtocol):
     """One connection to `address`. `received` holds the messages that came on the control stream, `closed` the phrase
-    of the close that ended it. `deaf` drops whatever arrives; `sent`
+    of the close that ended it. `deaf` drops whatever arrives, and `missed` counts it; `sent`
     holds every UDP datagram that left."""
 
     def __init__(self, address: str, configuration: QuicConfiguration | None = None) -> None:
@@ -52,6 +52,7 @@ class RawPeer(asyncio.DatagramProtocol):
         self.closed: str | None = None
         self.secured = False
         self.deaf = False
+        self.missed = 0
         self.sent: list[bytes] = []
         self._decoder = FrameDecoder()
         self._transport: asyncio.DatagramTransport | None = None
@@ -148,6 +149,8 @@ class RawPeer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         if self.deaf:
+            self.missed += 1
+            self._tell()
             return
         self.connection.receive_datagram(data, address, boottime_s())
         self._take_events()
@@ -164,5 +167,8 @@ class RawPeer(asyncio.DatagramProtocol):
         # The event of a close comes only after three probe time-outs.
         if self.connection._close_event is not None:
             self.closed = self.connection._close_event.reason_phrase
+        self._tell()
+
+    def _tell(self) -> None:
         news, self._news = self._news, anyio.Event()
         news.set()

@@ -331,14 +331,14 @@ async def test_member_within_its_burst_is_not_slowed(lab: ALab) -> None:
 
 
 async def test_member_that_sends_a_first_full_exchange_loses_nothing_to_the_throttle(lab: ALab) -> None:
-    settings = TransportSettings(bytes_burst=200_000, bytes_per_s=1_000_000, send_queue_frames=1000)
+    settings = TransportSettings(bytes_burst=40_000, bytes_per_s=40_000)
     one, two = await lab.node(settings=settings), await lab.node(settings=settings)
     await one.link_to(two)
-    for _ in range(9):
-        one.endpoint.send(two.node, a_large_frame())
+    for _ in range(10):
+        one.endpoint.send(two.node, Delta(parts=(PART,), claims=()))
     one.endpoint.send(two.node, a_frame(1))
-    await two.watch.until(lambda: len(two.watch.messages) == 10, "all frames")
-    assert len(two.watch.of(PeerThrottled)) >= 1
+    await two.watch.until(lambda: len(two.watch.messages) == 11, "all frames")
+    assert two.watch.of(PeerThrottled)
     assert not two.watch.downs
 
 
@@ -373,9 +373,12 @@ async def test_close_that_was_lost_is_said_again_when_the_peer_goes_on_talking(l
     node, identity = await lab.node(settings=TransportSettings(flush_s=0.01)), an_identity()
     peer = await a_raw_member(lab, node, identity)
     peer.deaf = True
+    sent_before = node.endpoint.counters.udp_packets_sent
     node.endpoint.close(identity.node, RefusalCode.REMOVED, "removed from the mesh")
     while node.endpoint.open_links:  # noqa: ASYNC110  a link that no longer counts ends without a word to anybody
         await asyncio.sleep(0.01)
+    sent = node.endpoint.counters.udp_packets_sent - sent_before
+    await peer.until(lambda: peer.missed >= sent, "the refusal and the close, which nobody reads")
     peer.deaf = False
     peer.connection.send_ping(1)
     peer.transmit()
