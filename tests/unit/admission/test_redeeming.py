@@ -391,6 +391,14 @@ def test_a_wish_that_makes_no_invite_is_named(wish: dict[str, Any], field: str) 
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("uses", "longest"), [(None, "at most 7 days for an unlimited invite"), (1, "at most 366 days for an invite")]
+)
+def test_how_long_an_invite_may_last_is_said(uses: int | None, longest: str) -> None:
+    with pytest.raises(InvalidInvite, match=longest):
+        InviteRequest(uses=uses, lifetime_s=1000 * 86_400)
+
+
 def test_an_unlimited_invite_may_last_a_week(mesh: MeshOfMembers) -> None:
     admitted(mesh.redeem(mesh.founder, mesh.invite(mesh.founder, uses=None, lifetime_s=7 * 86_400).text, JOINER))
 
