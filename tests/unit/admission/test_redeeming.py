@@ -444,6 +444,10 @@ def test_a_member_refuses_another_mesh_s_invite_naming_both(mesh: MeshOfMembers,
     assert (caught.value.own, caught.value.other) == (mesh.founder.mesh, another_mesh.founder.mesh)
 
 
+def test_a_node_of_no_mesh_may_use_any_invite(mesh: MeshOfMembers) -> None:
+    assert invite_to_join(mesh.invite(mesh.founder).text, JOINER, None).issuer == mesh.founder.identity.node
+
+
 def test_an_invite_of_the_own_mesh_does_no_harm(mesh: MeshOfMembers) -> None:
     assert invite_to_join(mesh.invite(mesh.founder).text, JOINER, mesh.founder.mesh).mesh == mesh.founder.mesh
 

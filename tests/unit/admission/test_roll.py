@@ -66,3 +66,13 @@ def test_the_member_unseen_for_longest_makes_room(monkeypatch: pytest.MonkeyPatc
     for key in (A, B, A, C):
         roll.admit(key.node, a_chain(key), NOW_UNIX_S)
     assert roll.members() == tuple(sorted((A.node, C.node)))
+
+
+def test_chains_read_and_not_kept_take_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer may show a new valid chain of one node as often as it likes."""
+    monkeypatch.setattr(room, "_MAX_READ", 3)
+    roll = a_roll()
+    for number in range(10):
+        chain = (a_credential(ROOT, A, expires_at_unix_s=NOW_UNIX_S + number),)
+        roll.admit(A.node, chain, NOW_UNIX_S)
+    assert len(roll._read) == 3
