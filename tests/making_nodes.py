@@ -59,7 +59,7 @@ class RunningNode:
     log: Path
     process: subprocess.Popen[str]
     _socket_home: Path = field(repr=False)
-    _read: _LogRead = field(default_factory=lambda: _LogRead(), repr=False)
+    _read: _LogRead = field(default_factory=_LogRead, repr=False)
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
         """Its events of that name so far, or all."""

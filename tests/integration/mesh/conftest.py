@@ -1,4 +1,4 @@
-"""Real node processes behind the link emulator: `mesh.start(...)` runs one, `mesh.net` shapes what lies between them."""
+"""Real nodes behind the link emulator: `mesh.start(...)` runs one, `mesh.net` shapes what lies between them."""
 
 from __future__ import annotations
 
