@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulated_mesh import EmulatedMesh, all_linked
 from emulation import LinkConditions
 
 
