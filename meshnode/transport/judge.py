@@ -22,12 +22,17 @@ QUESTIONS = 3
 """How often a silent link is asked within the time allowed: one lost packet must not read as a death."""
 
 
+STALL_S = 0.1
+"""A timer this late says that this process was blocked."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """`link` was asked; answers to questions before `first_question` are older than this asking."""
 
     link: Link
     first_question: int
+    until_s: float
     timers: list[asyncio.TimerHandle]
 
 
@@ -146,7 +151,8 @@ class Judge:
             loop.call_later(time_s * part / QUESTIONS, partial(self._question, link)) for part in range(1, QUESTIONS)
         ]
         end = loop.call_later(time_s, partial(self._give_up_asking, peer))
-        self._asked[peer] = _Asked(link, self._question(link), [*again, end])
+        until_s = self._clock() + time_s
+        self._asked[peer] = _Asked(link, self._question(link), until_s, [*again, end])
 
     def _question(self, link: Link) -> int:
         question = link.channel.ask()
@@ -154,7 +160,13 @@ class Judge:
         return question
 
     def _give_up_asking(self, peer: NodeId) -> None:
+        asked = self._asked[peer]
         self._stop_asking(peer)
+        if self._clock() - asked.until_s > STALL_S:
+            # It was this process that did not run: the answer may lie in the socket. A living process must not be
+            # taken for dead by that, so it is asked anew.
+            self._ask(peer, asked.link.number)
+            return
         self._carry_out(peer, self._table.silent(peer))
 
     def _stop_asking(self, peer: NodeId) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from making_links import ALab, ANode, an_identity, restarted
@@ -12,6 +13,7 @@ from meshnode.events import LinkMigrated, LinkReplaced, PeerIdentityConflict
 from meshnode.transport import TransportSettings
 from meshnode.transport.addresses import format_address
 from meshnode.transport.clock import boottime_s
+from meshnode.transport.link import Link
 from meshnode.transport.udp import UdpSocket
 from proto.messages import RefusalCode, ViewHash
 
@@ -142,6 +144,19 @@ async def test_second_process_with_a_copied_key_is_refused_and_both_addresses_ar
     assert not one.watch.downs, "the first process is not disturbed"
 
 
+async def test_stall_of_the_asking_process_does_not_make_the_older_process_look_dead(lab: ALab) -> None:
+    one, identity = await lab.node(), an_identity()
+    first = await lab.node(identity)
+    await one.link_to(first)
+    second = await lab.node(restarted(identity))
+
+    # All three share this loop: while it is blocked, the time to answer passes and nobody can.
+    one.endpoint._judge._question = blocking_once(one.endpoint._judge._question)  # type: ignore[method-assign, assignment]
+    second.endpoint.dial(one.node, [one.address])
+    await second.watch.until(lambda: second.watch.identity_conflicts, "the refusal")
+    assert not one.watch.downs
+
+
 async def test_peer_that_lost_its_end_and_dials_again_replaces_the_dead_link(lab: ALab) -> None:
     one, two = await lab.node(), await lab.node()
     small, large = sorted((one, two), key=lambda found: found.node)
@@ -181,6 +196,18 @@ async def test_acceptor_that_moves_is_followed_by_a_pinned_dial(lab: ALab) -> No
     await exchange(one, two, 2)
     assert not one.watch.downs
     assert not two.watch.downs
+
+
+def blocking_once(question: Callable[[Link], int]) -> Callable[[Link], int]:
+    """`question`, after which the loop is blocked for a second the first time."""
+    seconds = iter([1.0])
+
+    def ask(link: Link) -> int:
+        number = question(link)
+        time.sleep(next(seconds, 0.0))
+        return number
+
+    return ask
 
 
 def stop_answering(node: ANode) -> None:
