@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
@@ -76,6 +77,7 @@ def short(identity: NodeId | MeshId) -> str:
     return identity[:SHORT_LENGTH]
 
 
+@lru_cache(maxsize=16_384)
 def short_id_of(node: NodeId) -> ShortId:
     """The first 8 bytes of the node's public key, without validating the rest (13 characters hold them)."""
     return ShortId(base64.b32decode(node[:16].upper())[:SHORT_ID_BYTES])

@@ -32,6 +32,8 @@ MAX_DELTAS_PER_DIGEST = 8
 """Bounds the answer to one digest at 8 x `delta_bytes`; the next round brings the rest."""
 ENVELOPE_BYTES = 100
 """Signature, kind and framing of one signed part."""
+FIRST_ROUNDS = 2
+"""In a large mesh a joiner opens rounds on its first links only: every further peer would send it the same again."""
 ACCUSATION_REPEAT_S = 0.5
 DIGEST_REPEAT_S = 0.1
 """A peer's view hashes are answered with a digest at most this often."""
@@ -197,7 +199,7 @@ class Gossip:
         own = board.store.get(board.node)
         if own is not None and not board.is_large:
             board.send(peer, Delta(tuple(_parts_above(own, _UNKNOWN)), (), urgent=True))
-        if opens:
+        if opens and (not board.is_large or len(board.links) <= FIRST_ROUNDS):
             self.open_round(peer)
 
     def push_own(self, parts: Sequence[SignedPart], urgent: bool, now: float) -> None:

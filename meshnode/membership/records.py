@@ -144,6 +144,8 @@ class RecordStore:
     def __init__(self, settings: MembershipSettings) -> None:
         self._settings = settings
         self.entries: dict[NodeId, NodeEntry] = {}
+        self.ids: list[NodeId] = []
+        """The keys of `entries` once more, for drawing at random."""
         self._by_short: dict[ShortId, NodeEntry] = {}
         self._buckets: list[dict[NodeId, NodeEntry]] = [{} for _ in range(FINE_BUCKETS)]
         self._bucket_hashes = [0] * FINE_BUCKETS
@@ -175,6 +177,7 @@ class RecordStore:
         if entry.short in self._by_short:
             return None
         self.entries[node] = entry
+        self.ids.append(node)
         self._by_short[entry.short] = entry
         self._buckets[entry.short[0]][node] = entry
         self.live_count += 1
@@ -187,6 +190,7 @@ class RecordStore:
         entry = self.entries.pop(node, None)
         if entry is None:
             return
+        self.ids.remove(node)
         self.live_count -= entry.is_live
         self._bucket_hashes[entry.short[0]] ^= entry.hashed
         self._view_hash ^= entry.hashed

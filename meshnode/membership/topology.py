@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_OBSERVED = 4
 MAX_KNOWN_PEERS = 1024
 FILL_INTERVAL_S = 1.0
-SETTLED_LINK_S = 10.0
+SETTLED_LINK_S = 1.0
 """A link this old has done its first exchange and may be dropped for a newcomer."""
 SURPLUS_SHARE = 1.5
 """Links are dropped above this many times the wanted number: others' dials come on top of one's own."""
@@ -296,13 +296,16 @@ class Topology:
                 self._dial(peer, now)
 
     def _unlinked_members(self, count: int) -> list[NodeId]:
+        """Up to `count` random live members without a link or an attempt, found by drawing: most members qualify."""
         board = self._board
-        candidates = [
-            entry.node
-            for entry in board.store.live()
-            if entry.node != board.node and entry.node not in board.links and entry.node not in self.attempts
-        ]
-        return candidates if len(candidates) <= count else board.rng.sample(candidates, count)
+        found: dict[NodeId, None] = {}
+        for _ in range(8 * count):
+            peer = board.rng.choice(board.store.ids)
+            if len(found) < count and peer != board.node and peer not in board.links and peer not in self.attempts:
+                entry = board.store.entries[peer]
+                if entry.is_live:
+                    found[peer] = None
+        return list(found)
 
     def _shuffle(self, _: None, now: float) -> None:
         """In a large mesh: one new random link; `_keep_active_view` drops an old one where there are too many."""
