@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 
 import anyio
 import anyio.abc
@@ -26,7 +27,7 @@ from meshnode.config_values import SocketAddress
 from meshnode.control.place import SocketPlaceError
 from meshnode.durable import StateError
 from meshnode.entering import enter
-from meshnode.events import NodeStopped
+from meshnode.events import LibraryMessage, NodeStopped
 from meshnode.logs import EventLog, LogFile, catch_library_logs
 from meshnode.node import Node, NodeFailed, Stop
 from meshnode.service import port_holder
@@ -58,6 +59,12 @@ def run_node(
     catch_library_logs(log.emit)
     try:
         anyio.run(_run, config, log, token, accept_moved_state, stop_on_eof)
+    except StartFailed:
+        raise
+    except Exception:
+        # A fault of this program: into the log as well, where the operator looks first, then up as it is.
+        log.emit(LibraryMessage(logger="meshnode", text=traceback.format_exc()[-4000:]))
+        raise
     finally:
         log.close()
 

@@ -36,6 +36,7 @@ from meshnode.readiness import (
     SplitRequest,
 )
 from meshnode.split import PlanAsked, PlanRefused, PlanResult, plan_now, wait_and_plan
+from meshnode.split.planning import PlanJob, PlanOutcome, plan_in_worker
 from planner import InvalidPlanInput, SplitPlan
 from proto.ids import NodeId
 
@@ -194,14 +195,23 @@ def settle_settings(config: NodeConfig) -> SettleSettings:
     )
 
 
+async def plan_or_refusal(job: PlanJob) -> PlanOutcome:
+    """`plan_in_worker` for pursuits, which must outlive a planner that fails: that is a refusal with its reason."""
+    try:
+        return await plan_in_worker(job)
+    except Exception as error:  # noqa: BLE001  # whatever went wrong there went wrong in another process
+        return PlanRefused("planner", f"{type(error).__name__}: {error}"[:200], "a planning process that works")
+
+
 async def _planned(make: Callable[..., object], *arguments: object) -> PlanResult:
     """`make(*arguments)`, its refusals as the control interface's error. Raises `ControlError`, `QuorumNotReached`."""
-    from anyio import BrokenWorkerProcess
-
     try:
         result = await make(*arguments)  # type: ignore[misc]
-    except BrokenWorkerProcess as error:
-        raise ControlError(500, "planner", f"the planning process ended unexpectedly: {error}") from error
+    except (QuorumNotReached, ControlError):
+        raise
+    except Exception as error:  # whatever else goes wrong goes wrong in the planning process
+        message = f"the planning process failed: {type(error).__name__}: {error}"[:500]
+        raise ControlError(500, "planner", message, advice="see the node's log and report it") from error
     assert isinstance(result, PlanResult), "both ways of asking give one"
     if isinstance(result.outcome, PlanRefused):
         refused = result.outcome

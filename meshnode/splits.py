@@ -22,7 +22,7 @@ from meshnode.mesh import Mesh
 from meshnode.models import InventoryEntry
 from meshnode.models.package import ModelPackage
 from meshnode.offers import MAX_WORD
-from meshnode.planning import settle_settings, split_request
+from meshnode.planning import plan_or_refusal, settle_settings, split_request
 from meshnode.readiness import InvalidRequest, Purpose
 from meshnode.resources import MachineCapacity
 from meshnode.split import (
@@ -78,6 +78,7 @@ class Splits:
             reserved_changed=lambda _: self._changed(),
             advertise=self._advertise,
             stages=_PlansOnly(),
+            make_plan=plan_or_refusal,
         )
         self._desk = SplitDesk(local, mesh, clock, self._reservations, ports)
         for kind in SPLIT_MESSAGES:

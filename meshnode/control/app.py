@@ -64,7 +64,8 @@ def control_app(surface: ControlSurface, ring: EventRing) -> Starlette:
         Route("/healthz", handlers.healthz),
         Route("/readyz", handlers.readyz),
     ]
-    return Starlette(routes=routes, exception_handlers={ControlError: _answer_error, HTTPException: _answer_http})
+    handlers_of_errors = {ControlError: _answer_error, HTTPException: _answer_http, Exception: _answer_bug}
+    return Starlette(routes=routes, exception_handlers=handlers_of_errors)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -181,6 +182,12 @@ def _whole_parameter(request: Request, name: str, default: int) -> int:
 async def _answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ControlError)
     return JsonResponse(error.to_dict(), status_code=error.status)
+
+
+async def _answer_bug(_request: Request, error: Exception) -> Response:
+    """Starlette raises it again after this answer, so that the log has its traceback."""
+    message = f"{type(error).__name__} in the node; its log has more"
+    return JsonResponse({"error": {"code": "internal", "message": message}}, status_code=500)
 
 
 async def _answer_http(_request: Request, error: Exception) -> Response:
