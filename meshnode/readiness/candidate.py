@@ -147,6 +147,7 @@ def offer_in_force(
     """The gossiped offer with a direct answer's figures in place of its own, and this split's own bytes free again."""
     if offer is None:
         return None
+    offer = _well_formed(offer)
     if answer is not None and answer.confirm is not None:
         offer = _confirmed(offer, answer.confirm, model)
     if not own_reserved:
@@ -156,6 +157,16 @@ def offer_in_force(
         for device in offer.devices
     )
     return structs.replace(offer, devices=devices)
+
+
+def _well_formed(offer: OfferPart) -> OfferPart:
+    """Without devices whose id is empty, unprintable or used twice: no meshnode offers such, and nothing can be placed
+    on them by name."""
+    named: dict[str, DeviceOffer] = {}
+    for device in offer.devices:
+        if device.id and device.id.isprintable():
+            named.setdefault(device.id, device)
+    return offer if len(named) == len(offer.devices) else structs.replace(offer, devices=tuple(named.values()))
 
 
 def _confirmed(offer: OfferPart, confirm: Confirm, model: str) -> OfferPart:

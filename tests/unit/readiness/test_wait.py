@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import pytest
-from making_views import MANIFEST, MODEL, a_confirm, a_node, a_view, an_rtt, node_id
+from making_views import MANIFEST, MODEL, a_node, a_view, an_rtt, node_id
+from waiting_meshes import QUICK, a_mesh
 
 from meshnode.events import Event
 from meshnode.membership.view import MeshView, Status
@@ -20,43 +21,11 @@ from meshnode.readiness import (
     SplitRequest,
     wait_for_split_participants,
 )
-from proto.ids import NodeId
-from proto.messages import Confirm
 
 A, B, C = node_id("a"), node_id("b"), node_id("c")
-QUICK = SettleSettings(dwell_s=0.05, first_quorum_window_s=0.05, deadline_s=5.0, confirm_s=1.0)
 RUN = SplitRequest(MODEL, manifest=MANIFEST, settle=QUICK)
-
-
-@dataclass
-class Mesh:
-    """A feed over `LatestView`; nodes in `mute` never answer."""
-
-    latest: LatestView
-    mute: frozenset[NodeId] = frozenset()
-    asked: list[NodeId] = field(default_factory=list)
-    measured: list[NodeId] = field(default_factory=list)
-    looked: int = 0
-
-    def view(self) -> MeshView:
-        self.looked += 1
-        return self.latest.view()
-
-    async def newer_view(self, seen: MeshView) -> MeshView:
-        return await self.latest.newer_view(seen)
-
-    async def ask_confirm(self, node: NodeId, model: str) -> Confirm | None:
-        self.asked.append(node)
-        if node in self.mute:
-            await anyio.sleep_forever()
-        return a_confirm(self.latest.view().nodes[node])
-
-    def measure(self, nodes: Sequence[NodeId]) -> None:
-        self.measured.extend(nodes)
-
-
-def a_mesh(*names: str, mute: frozenset[NodeId] = frozenset()) -> Mesh:
-    return Mesh(LatestView(a_view(*(a_node(name) for name in names))), mute)
+PAIR = (a_node("a"), a_node("b"))
+TRIO = (*PAIR, a_node("c"))
 
 
 async def moved_on(condition: Callable[[], bool]) -> None:
@@ -66,7 +35,7 @@ async def moved_on(condition: Callable[[], bool]) -> None:
 
 
 async def test_settled_mesh_returns_its_confirmed_participants() -> None:
-    mesh = a_mesh("a", "b")
+    mesh = a_mesh(*PAIR)
     events: list[Event] = []
     snapshot = await wait_for_split_participants(RUN, mesh, time.monotonic, events.append)
     assert [each.node for each in snapshot.participants] == [A, B]
@@ -76,7 +45,7 @@ async def test_settled_mesh_returns_its_confirmed_participants() -> None:
 
 
 async def test_late_node_is_taken_in_as_soon_as_its_view_comes() -> None:
-    mesh = a_mesh("a")
+    mesh = a_mesh(a_node("a"))
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
 
@@ -93,27 +62,27 @@ async def test_late_node_is_taken_in_as_soon_as_its_view_comes() -> None:
 async def test_below_quorum_it_raises_the_error_itself_and_not_a_group() -> None:
     request = replace(RUN, settle=replace(QUICK, deadline_s=0.2))
     with pytest.raises(QuorumNotReached) as caught:
-        await wait_for_split_participants(request, a_mesh("a"), time.monotonic)
+        await wait_for_split_participants(request, a_mesh(a_node("a")), time.monotonic)
     assert [each.node for each in caught.value.snapshot.participants] == [A]
 
 
 async def test_node_that_never_answers_cannot_hold_it_beyond_the_deadline() -> None:
     request = replace(RUN, settle=replace(QUICK, deadline_s=0.5, confirm_s=0.1))
-    snapshot = await wait_for_split_participants(request, a_mesh("a", "b", "c", mute=frozenset({C})), time.monotonic)
+    snapshot = await wait_for_split_participants(request, a_mesh(*TRIO, mute=frozenset({C})), time.monotonic)
     assert [each.node for each in snapshot.participants] == [A, B]
     assert [each.label for each in snapshot.exclusions] == [f"{C}:stage_control_unreachable"]
 
 
 async def test_unmeasured_candidates_are_measured() -> None:
     request = replace(RUN, settle=replace(QUICK, pending_s=0.05))
-    mesh = Mesh(LatestView(a_view(a_node("a"), a_node("b", rtt=an_rtt(corroborated=False)))))
+    mesh = a_mesh(a_node("a"), a_node("b", rtt=an_rtt(corroborated=False)))
     await wait_for_split_participants(request, mesh, time.monotonic)
     assert mesh.measured == [B]
 
 
 async def test_it_sleeps_while_nothing_happens() -> None:
     request = replace(RUN, settle=SettleSettings(deadline_s=0.4, confirm_s=0.1))
-    mesh = a_mesh("a")
+    mesh = a_mesh(a_node("a"))
     with pytest.raises(QuorumNotReached):
         await wait_for_split_participants(request, mesh, time.monotonic)
     assert mesh.looked <= 8  # start, follower, last stretch, answer, deadline: no polling
@@ -121,7 +90,7 @@ async def test_it_sleeps_while_nothing_happens() -> None:
 
 async def test_cancelled_wait_leaves_no_task_behind() -> None:
     before = len(anyio.get_running_tasks())
-    mesh = a_mesh("a", "b", mute=frozenset({B}))
+    mesh = a_mesh(*PAIR, mute=frozenset({B}))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait_for_split_participants, RUN, mesh, time.monotonic)
         with anyio.fail_after(5):
