@@ -6,8 +6,10 @@ call verbs in loops: `meshnode status` must not pay for what `meshnode run` need
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
@@ -92,15 +94,22 @@ def main() -> None:
 
 
 def _require_own_packages() -> None:
-    """`proto` is a short name that another distribution (proto-plus) installs too: say so instead of failing oddly."""
-    try:
-        import_module("proto.ids")
-        import_module("planner.errors")
-    except ImportError:
-        click.echo(
-            "error: another distribution's package stands where meshnode's `proto` or `planner` should be"
-            " (proto-plus installs a `proto` too).\n"
-            "  Install meshnode into an environment of its own: pipx install meshnode",
-            err=True,
-        )
-        sys.exit(1)
+    """`proto` is a short name that another distribution (proto-plus) installs too: say so instead of failing oddly.
+
+    Files are looked for, nothing is imported: most verbs need neither package.
+    """
+    if _has_module("proto", "ids.py") and _has_module("planner", "errors.py"):
+        return
+    click.echo(
+        "error: another distribution's package stands where meshnode's `proto` or `planner` should be"
+        " (proto-plus installs a `proto` too).\n"
+        "  Install meshnode into an environment of its own: pipx install meshnode",
+        err=True,
+    )
+    sys.exit(1)
+
+
+def _has_module(package: str, file_name: str) -> bool:
+    spec = find_spec(package)
+    places = [] if spec is None or spec.submodule_search_locations is None else spec.submodule_search_locations
+    return any(os.path.isfile(os.path.join(place, file_name)) for place in places)

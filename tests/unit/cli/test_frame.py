@@ -97,4 +97,18 @@ def test_quick_verbs_import_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(eval(done.stdout))
-    assert loaded.isdisjoint({"rich", "numpy", "gguf", "starlette", "uvicorn", "aioquic", "structlog", "anyio"})
+    assert loaded.isdisjoint({"rich", "numpy", "gguf", "starlette", "uvicorn", "aioquic", "structlog", "planner"})
+
+
+def test_package_of_another_distribution_in_place_of_ours_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "proto").mkdir()
+    (tmp_path / "proto" / "__init__.py").write_text("# proto-plus installs a package of this name\n")
+    code = "import sys; sys.argv = ['meshnode', 'version']; from meshnode.cli import main; main()"
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), root])},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "proto-plus" in done.stderr
+    assert "pipx install meshnode" in done.stderr
