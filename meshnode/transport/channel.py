@@ -31,7 +31,7 @@ from meshnode.transport.send_queue import SendQueue
 from meshnode.transport.settings import TransportSettings
 from proto.codec import FrameDecoder, decode_datagram, encode_datagram, encode_frame
 from proto.errors import WireError
-from proto.messages import HANDSHAKE_MESSAGES, MAX_DATAGRAM_BYTES, Message, Refusal, RefusalCode
+from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode
 
 APPLICATION_ERROR = 0x6D
 """The one application error code of a close; the phrase that comes with it is `<refusal code>: <text>`."""
@@ -41,16 +41,6 @@ IDLE_TIMEOUT = "idle_timeout"
 CONNECTION_LOST = "connection_lost"
 INFINITY = float("inf")
 _REFUSAL_CODES = frozenset(code.value for code in RefusalCode)
-
-
-class DatagramTooLarge(ValueError):
-    """A datagram was refused before it was queued. Fields: `found_bytes`, `limit_bytes`. One that QUIC could not send
-    would block all later ones for ever."""
-
-    def __init__(self, found_bytes: int) -> None:
-        self.found_bytes = found_bytes
-        self.limit_bytes = MAX_DATAGRAM_BYTES
-        super().__init__(f"datagram of {found_bytes} bytes: at most {MAX_DATAGRAM_BYTES} bytes fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +184,9 @@ class Channel:
             self._user.overwhelmed(RefusalCode.SLOW_READER, text, now_s)
 
     def send_datagram(self, message: Message) -> None:
-        """Send a probe, or drop it where congestion control holds too many back. Raises `DatagramTooLarge`, and
-        `WireError` for a message that is no probe."""
+        """Send a probe, or drop it where congestion control holds too many back. Raises `WireError` for a message
+        that is no probe, or one above 1,100 bytes: QUIC could never send it, and would hold back all later ones."""
         data = encode_datagram(message)
-        if len(data) > MAX_DATAGRAM_BYTES:
-            raise DatagramTooLarge(len(data))
         if not self._is_open or self.connection.pending_datagrams >= self._settings.pending_datagrams:
             self._counters.datagrams_dropped += 1
             return

@@ -137,6 +137,7 @@ class Link:
 
     @property
     def dialled_by_us(self) -> bool:
+        """Whether this node opened the connection."""
         return self.expected is not None
 
     @property
