@@ -1,99 +1,127 @@
 """From a request to an `Instance`: who takes part, under which coordinator, in integers.
 
-Lives here: choosing the devices of one problem and compiling them. Not here: which problems are tried and in which
-order (`planner.dispatch`), nor the solving.
+Lives here: choosing the devices of one problem and compiling them, without times (`compile_instance`) and with them
+(`TimedFamily`). Not here: which problems are tried and in which order (`planner.coordinators`), nor the solving.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from planner.engine import Topology
 from planner.instance import Instance
-from planner.memory import MemoryNeed, memory_need
+from planner.memory import MemoryNeed
 from planner.model import MAX_LAYERS
 from planner.nodes import DeviceSpec, NodeSpec
 from planner.request import PlanRequest
-from planner.timing import compile_timing, token_pass
+from planner.timing import DeviceTimes, device_times, timing_under, token_pass
+
+Placed = Sequence[tuple[str, DeviceSpec]]
+"""(node id, device) of every device of a problem, sorted by node id."""
 
 
 def compile_instance(
-    request: PlanRequest,
-    nodes: Sequence[NodeSpec],
-    *,
-    coordinator: str | None = None,
-    timed: bool = False,
-    batch: int = 1,
-    need: MemoryNeed | None = None,
+    request: PlanRequest, nodes: Sequence[NodeSpec], need: MemoryNeed, *, coordinator: str | None = None
 ) -> Instance:
-    """The instance of `nodes` (a subset of the request's) under `coordinator`, timed for a pass of `batch` lanes.
+    """The capacity-only instance of `nodes`. The RTT cap leaves out nodes above it, or unknown, from `coordinator`."""
+    kept = [node for node in nodes if within_rtt_cap(request, coordinator, node.id)]
+    return _untimed(request, need, _devices_of(kept))
 
-    A timed instance leaves out devices whose bandwidth is unknown, and in a star those whose RTT to the coordinator is.
-    In a chain whose coordinator is not pinned, a named `coordinator` must take the first stage (`first_devices`).
-    The RTT cap leaves out nodes above it, or unknown, as seen from `coordinator`.
+
+@dataclass(frozen=True)
+class TimedFamily:
+    """Timed instances of the same devices under different coordinators; devices of unknown bandwidth are left out.
+
+    `left_out`: node ids of those. In a star, a device whose RTT to the coordinator is unknown
+    has no `entry_ns`, so that no plan can use it; nodes above the RTT cap are left out.
     """
-    need = need or memory_need(request.model, request.workload, request.engine)
-    kept = [node for node in nodes if within_rtt_cap(request, coordinator, node)]
-    placed = [(node.id, device) for node in sorted(kept, key=lambda node: node.id) for device in node.devices]
-    if timed:
-        placed = [(node, device) for node, device in placed if is_timed(request, coordinator, node, device)]
-    numbers = {node: number for number, node in enumerate(dict.fromkeys(node for node, _ in placed))}
-    instance = untimed_instance(request, need, placed, numbers, coordinator)
-    if not timed or not placed:
-        return instance
-    passing = token_pass(request.model, request.workload, request.engine, batch)
-    timing = compile_timing(passing, request.engine, request.links, coordinator, placed, instance.node_of)
-    return replace(instance, timing=timing)
+
+    request: PlanRequest
+    instance: Instance
+    times: DeviceTimes
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: PlanRequest, nodes: Sequence[NodeSpec], need: MemoryNeed, *, batch: int) -> TimedFamily:
+        """The family of `nodes`, timed for a pass of `batch` lanes."""
+        devices = _devices_of(nodes)
+        known = [each for each in devices if each[1].memory_bandwidth_bytes_per_s is not None]
+        instance = _untimed(request, need, known)
+        passing = token_pass(request.model, request.workload, request.engine, batch)
+        times = device_times(passing, request.engine, request.links, known, instance.node_of)
+        unknown = (node for node, device in devices if device.memory_bandwidth_bytes_per_s is None)
+        return cls(request, instance, times, tuple(dict.fromkeys(unknown)))
+
+    def under(self, coordinator: str | None, *, max_stages: int | None = None) -> Instance:
+        """The instance under `coordinator`, with at most `max_stages` stages if given.
+
+        In a chain, a coordinator that is not pinned must take the first stage (`first_devices`); None costs nothing to
+        enter and leave, which is right where hops are free or only the bottleneck counts.
+        """
+        request, family = self.request, self._within_cap(coordinator)
+        timing = timing_under(coordinator, family.times, request.engine, request.links)
+        own = frozenset(index for index, node in enumerate(family.times.node_ids) if node == coordinator)
+        chosen_first = not family.instance.star and coordinator is not None and request.constraints.coordinator is None
+        return replace(
+            family.instance,
+            timing=timing,
+            first_devices=own if chosen_first else None,
+            coordinator=family.instance.node_of[min(own)] if own else None,
+            max_stages=family.instance.max_stages if max_stages is None else max_stages,
+        )
+
+    def _within_cap(self, coordinator: str | None) -> TimedFamily:
+        nodes = self.times.node_ids
+        kept = [index for index, node in enumerate(nodes) if within_rtt_cap(self.request, coordinator, node)]
+        if len(kept) == len(nodes):
+            return self
+        labels = tuple(self.instance.labels[index] for index in kept)
+        instance = replace(
+            self.instance,
+            labels=labels,
+            node_of=_numbered(labels),
+            usable_bytes=tuple(self.instance.usable_bytes[index] for index in kept),
+        )
+        return replace(self, instance=instance, times=self.times.only(kept, instance.node_of))
 
 
-def untimed_instance(
-    request: PlanRequest,
-    need: MemoryNeed,
-    placed: Sequence[tuple[str, DeviceSpec]],
-    numbers: dict[str, int],
-    coordinator: str | None,
-) -> Instance:
-    """The instance's memory side. `placed`: (node id, device) sorted; `numbers`: node id to node number."""
+def within_rtt_cap(request: PlanRequest, coordinator: str | None, node: str) -> bool:
+    """Whether the RTT cap, if set, lets this node hold a stage under `coordinator`; an unknown RTT does not pass."""
+    cap = request.constraints.max_stage_rtt_ms
+    if cap is None or coordinator is None or node == coordinator or request.links.free:
+        return True
+    link = request.links.get(coordinator, node)
+    return link is not None and link.rtt_ms <= cap
+
+
+def _devices_of(nodes: Sequence[NodeSpec]) -> list[tuple[str, DeviceSpec]]:
+    ordered = sorted(nodes, key=lambda node: node.id)
+    return [(node.id, device) for node in ordered for device in sorted(node.devices, key=lambda device: device.id)]
+
+
+def _untimed(request: PlanRequest, need: MemoryNeed, placed: Placed) -> Instance:
     limits = request.constraints
-    layers = request.model.layer_count
-    star = request.engine.topology is Topology.STAR
-    first = None
-    if not star and coordinator is not None and limits.coordinator is None:
-        first = frozenset(index for index, (node, _) in enumerate(placed) if node == coordinator)
+    labels = tuple((node, device.id) for node, device in placed)
     return Instance(
-        labels=tuple((node, device.id) for node, device in placed),
-        node_of=tuple(numbers[node] for node, _ in placed),
+        labels=labels,
+        node_of=_numbered(labels),
         usable_bytes=tuple(device.usable_bytes for _, device in placed),
         layer_prefix_bytes=need.total_prefix,
         first_bytes=need.first_bytes,
         last_bytes=need.last_bytes,
         whole_bytes=need.whole_bytes,
         compute_bytes=((need.body_compute_bytes, need.last_compute_bytes),) * 2,
-        cut_allowed=tuple(p not in limits.forbidden_boundaries for p in range(layers + 1)),
+        cut_allowed=tuple(p not in limits.forbidden_boundaries for p in range(request.model.layer_count + 1)),
         min_stages=limits.min_stages,
         max_stages=min(MAX_LAYERS, limits.max_stages or MAX_LAYERS),
-        first_devices=first,
-        coordinator=None if coordinator is None else numbers.get(coordinator),
-        star=star,
+        first_devices=None,
+        coordinator=None,
+        star=request.engine.topology is Topology.STAR,
         timing=None,
     )
 
 
-def within_rtt_cap(request: PlanRequest, coordinator: str | None, node: NodeSpec) -> bool:
-    """Whether the RTT cap, if set, lets this node hold a stage under `coordinator`; an unknown RTT does not pass."""
-    cap = request.constraints.max_stage_rtt_ms
-    if cap is None or coordinator is None or node.id == coordinator or request.links.free:
-        return True
-    link = request.links.get(coordinator, node.id)
-    return link is not None and link.rtt_ms <= cap
-
-
-def is_timed(request: PlanRequest, coordinator: str | None, node: str, device: DeviceSpec) -> bool:
-    """Whether this device can be part of a timed plan: nothing it would cost is unknown."""
-    if device.memory_bandwidth_bytes_per_s is None:
-        return False
-    if request.engine.topology is not Topology.STAR or request.links.free or coordinator in (None, node):
-        return True
-    assert coordinator is not None
-    return None not in (request.links.get(coordinator, node), request.links.get(node, coordinator))
+def _numbered(labels: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    numbers = {node: number for number, node in enumerate(dict.fromkeys(node for node, _ in labels))}
+    return tuple(numbers[node] for node, _ in labels)

@@ -1,62 +1,63 @@
-"""Why no plan exists: the kind of shortfall and every figure behind it.
+"""Why no plan exists: the kind of shortfall, what binds, and every figure behind it.
 
 Lives here: `shortfall_report`. Not here: the message's words (`planner.message`) and the remedies (`planner.remedies`).
+
+Kinds, in the order they are judged: `aggregate` where the participants' usable bytes are fewer than what must lie on
+them; `constraint` where a plan exists without the operator's restrictions or with another coordinator's budget, or
+where one exists but is slower than the target; else `placement`: the sum suffices, whole layers don't fit.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from planner.binding import Binding, binding_of
+from planner.building import Found
 from planner.compiling import compile_instance
-from planner.constraints import Constraints
-from planner.dispatch import eligible_coordinators, solve
+from planner.fewest import largest_first
 from planner.instance import Instance
 from planner.memory import MemoryNeed, memory_need
+from planner.message import headline, message
 from planner.nodes import NodeSpec
 from planner.prefix import Prefix, longest_prefix, longest_windows
-from planner.remedies import remedies_for
+from planner.remedies import excluded_of, remedies_for
 from planner.request import PlanRequest
 from planner.shortfall import ParticipantReport, ShortfallKind, ShortfallReport
 
 
-def shortfall_report(request: PlanRequest) -> ShortfallReport:
-    """The report for a request that has no plan. `request.workload.context` must be given."""
-    from planner.message import headline, message
-
+def shortfall_report(request: PlanRequest, too_slow: Found | None = None) -> ShortfallReport:
+    """The report for a request that has no plan, or only `too_slow`. `request.workload.context` must be given."""
     need = memory_need(request.model, request.workload, request.engine)
-    instance = compile_instance(request, request.workers, coordinator=request.constraints.coordinator, need=need)
-    prefix = longest_prefix(instance, range(instance.device_count))
-    windows = longest_windows(instance) if instance.device_count else []
-    required = required_bytes(instance, need)
-    available = sum(instance.usable_bytes)
-    kind, binds = _kind(request, need, required, available)
+    instance = compile_instance(request, request.workers, need)
+    required, available = required_bytes(instance, need), sum(instance.usable_bytes)
+    binding = None if required > available else binding_of(request, need, too_slow)
+    kind = _kind(required > available, binding)
+    prefix = _placeable(request, instance, binding)
     layers = request.model.layer_count
-    placed = min(prefix.layers, layers - 1)
-    last = need.total_prefix[-1] - need.total_prefix[placed] + need.last_bytes
+    gap = max(0, required - available)
     report = ShortfallReport(
         kind=kind,
         model=request.model.name,
         required_bytes=required,
         available_bytes=available,
-        short_by_bytes=max(0, required - available),
+        short_by_bytes=gap,
         layers=layers,
-        placeable_layers=placed,
-        short_layers=layers - placed,
-        short_layers_bytes=last,
-        participants=tuple(_participant(request, need, instance, windows, node) for node in request.nodes),
-        excluded=request.excluded,
-        remedies=remedies_for(request, required, available),
-        binds=binds,
+        placeable_layers=prefix.layers,
+        short_layers=layers - prefix.layers,
+        short_layers_bytes=need.total_prefix[-1] - need.total_prefix[prefix.layers] + need.last_bytes,
+        participants=_participants(request, instance),
+        excluded=excluded_of(request),
+        remedies=remedies_for(request, kind, () if binding is None else binding.lifted_by, gap),
+        binds=None if binding is None else binding.name,
         headline="",
         message="",
-        requirement={
-            "weights": need.weights_prefix[-1], "kv": need.kv_prefix[-1], "state": need.state_prefix[-1],
-            "endpoints": required - need.layers_bytes, "host": need.host_bytes,
-        },
+        requirement=_requirement(request, need, required),
         leftovers=_leftovers(instance, prefix),
         placeable_exact=prefix.exact,
-    )  # fmt: skip
-    return replace(report, headline=headline(report), message=message(report))
+        binds_because=None if binding is None else binding.because,
+    )
+    report = replace(report, headline=headline(report))
+    return replace(report, message=message(report))
 
 
 def required_bytes(instance: Instance, need: MemoryNeed) -> int:
@@ -65,33 +66,34 @@ def required_bytes(instance: Instance, need: MemoryNeed) -> int:
     return need.solo_bytes if alone else need.split_bytes
 
 
-def _kind(request: PlanRequest, need: MemoryNeed, required: int, available: int) -> tuple[ShortfallKind, str | None]:
-    if required > available:
-        return ShortfallKind.AGGREGATE, None
-    if not eligible_coordinators(request, need, request.workers):
-        lacking = [node for node in request.nodes if node.has_package is False]
-        held = len(lacking) < len(request.nodes)
-        return ShortfallKind.CONSTRAINT, "coordinator_host" if held else "coordinator_package"
-    bare = Constraints(coordinator=request.constraints.coordinator)
-    if request.constraints != bare and solve(replace(request, constraints=bare)) is not None:
-        return ShortfallKind.CONSTRAINT, _binding(request)
-    return ShortfallKind.PLACEMENT, None
+def _kind(too_little: bool, binding: Binding | None) -> ShortfallKind:
+    if too_little:
+        return ShortfallKind.AGGREGATE
+    return ShortfallKind.PLACEMENT if binding is None else ShortfallKind.CONSTRAINT
 
 
-def _binding(request: PlanRequest) -> str:
-    """The first single constraint without which a plan exists; all of them where none suffices alone."""
-    limits, free = request.constraints, Constraints()
-    for field in ("max_stages", "min_stages", "max_stage_rtt_ms", "forbidden_boundaries"):
-        loosened = replace(limits, **{field: getattr(free, field)})
-        if loosened != limits and solve(replace(request, constraints=loosened)) is not None:
-            return field
-    return "several constraints together"
+def _placeable(request: PlanRequest, instance: Instance, binding: Binding | None) -> Prefix:
+    """The longest prefix under what binds; never all layers, since there is no plan."""
+    most = instance.layer_count - 1
+    if binding is not None and binding.placeable_layers is not None:
+        placed = min(binding.placeable_layers, most)
+        return Prefix(placed, placed, (), 0)
+    within = instance if binding is None or binding.instance is None else binding.instance
+    prefix = longest_prefix(within, largest_first(within)[: within.max_stages])
+    if prefix.layers <= most:
+        return replace(prefix, upper=min(prefix.upper, most))
+    return Prefix(most, most, (), prefix.work_units)
 
 
-def _participant(
-    request: PlanRequest, need: MemoryNeed, instance: Instance, windows: list[int], node: NodeSpec
-) -> ParticipantReport:
-    own = [window for (name, _), window in zip(instance.labels, windows, strict=True) if name == node.id]
+def _participants(request: PlanRequest, instance: Instance) -> tuple[ParticipantReport, ...]:
+    windows = longest_windows(instance) if instance.device_count else []
+    longest: dict[str, int] = {}
+    for (node, _), window in zip(instance.labels, windows, strict=True):
+        longest[node] = max(window, longest.get(node, 0))
+    return tuple(_participant(request, node, longest.get(node.id, 0)) for node in request.workers)
+
+
+def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int) -> ParticipantReport:
     missing = None if node.cached_bytes is None else max(0, request.model.file_bytes - node.cached_bytes)
     return ParticipantReport(
         node=node.id,
@@ -101,8 +103,20 @@ def _participant(
         missing_bytes=missing,
         rtt_ms=node.rtt_ms,
         transfer=node.can_receive,
-        placeable_layers=max(own, default=0),
+        placeable_layers=placeable_layers,
     )
+
+
+def _requirement(request: PlanRequest, need: MemoryNeed, required: int) -> dict[str, int]:
+    return {
+        "weights": need.weights_prefix[-1],
+        "kv": need.kv_prefix[-1],
+        "state": need.state_prefix[-1],
+        "endpoints": required - need.layers_bytes,
+        "compute_per_stage": need.body_compute_bytes,
+        "compute_last_stage": need.last_compute_bytes,
+        "host": need.host_bytes,
+    }
 
 
 def _leftovers(instance: Instance, prefix: Prefix) -> dict[str, int]:

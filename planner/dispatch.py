@@ -1,42 +1,37 @@
 """`plan_split`: from a request to a plan, or to a shortfall that explains itself.
 
-Lives here: which coordinators and which nodes are tried, and the plan made of a solver's placements. Not here: the
-solvers (`planner.fewest`), the compiling (`planner.compiling`), the shortfall (`planner.diagnosis`).
+Lives here: which question is asked of which solver, and what the answer means. Not here: the solvers (`planner.fewest`,
+`planner.proportional`, `planner.optimising`), whether anything fits (`planner.feasibility`), the plan made of the
+answer (`planner.building`), the shortfall (`planner.diagnosis`).
 
-Nodes willing `when_needed` are tried only where no plan exists without them. A coordinator that is not pinned is
-chosen among the eligible ones: the largest host budget, then the lowest id.
+A timed objective is planned on the nodes whose figures are known; nodes left out for that are named. Where these alone
+can't hold the model, the plan falls back to the fewest stages over all of them and is labelled capacity-only: unknown
+is never zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
-from planner.compiling import compile_instance
-from planner.constraints import Constraints, Exclusion, Objective
-from planner.engine import LLAMA_CPP_RPC, EngineProfile, Topology, engine_named
+from planner.building import Found, build_plan
+from planner.constraints import Constraints, Exclusion, Objective, TargetPolicy
+from planner.context import largest_context
+from planner.effort import DEFAULT_EFFORT
+from planner.engine import LLAMA_CPP_RPC, EngineProfile, engine_named
 from planner.errors import CapacityShortfall, InvalidPlanInput
-from planner.fewest import solve_fewest, solve_proportional
-from planner.instance import Instance
+from planner.feasibility import DEEP_WORK, Placeable, find_placement
+from planner.fewest import solve_fewest
 from planner.links import LinkMatrix
-from planner.memory import MemoryNeed, memory_need
 from planner.model import ModelSpec
-from planner.nodes import NodeSpec, Willingness
-from planner.plan import CoordinatorPlan, HopPlan, SplitPlan, StageBytes, StagePlan
+from planner.nodes import NodeSpec
+from planner.optimising import Optimised, optimise
+from planner.plan import SplitPlan
+from planner.proportional import solve_proportional
 from planner.request import UNRESTRICTED, PlanRequest
-from planner.solution import Placement, Solution
 from planner.workload import Workload
 
-
-@dataclass(frozen=True)
-class Found:
-    """A solved request: the instance, its placements, and who coordinates."""
-
-    instance: Instance
-    need: MemoryNeed
-    solution: Solution
-    coordinator: str
-    warnings: tuple[str, ...] = ()
+ShouldStop = Callable[[], bool] | None
 
 
 def plan_split(
@@ -50,12 +45,16 @@ def plan_split(
     excluded: Sequence[Exclusion] = (),
     engine: str | EngineProfile = LLAMA_CPP_RPC,
     smaller_files: Sequence[ModelSpec] = (),
+    effort: int = DEFAULT_EFFORT,
+    should_stop: ShouldStop = None,
+    explain: bool = False,
 ) -> SplitPlan:
     """Place every layer of `model` on `nodes` at `workload`.
 
-    `workload.context` None asks for the largest context that fits, at most the model's own. Raises `CapacityShortfall`
-    where no plan exists (its `report` says why and what would help) and `InvalidPlanInput` for figures no plan can be
-    made from.
+    `workload.context` None asks for the largest context that fits, at most the model's own. `effort` bounds the search
+    in work units (`planner.effort`); `should_stop` may end it earlier, and the plan is then marked `interrupted`.
+    `explain` adds why each node is in or out, what binds, and the runner-up. Raises `CapacityShortfall` where no plan
+    exists (its `report` says why and what would help) and `InvalidPlanInput` for figures no plan can be made from.
     """
     request = PlanRequest(
         model=model,
@@ -68,137 +67,196 @@ def plan_split(
         engine=engine_named(engine) if isinstance(engine, str) else engine,
         smaller_files=tuple(smaller_files),
     )
-    asked = workload.context is not None
-    if not asked:
-        request = request.at_context(_largest_context(request))
-    if (found := solve(request)) is not None:
-        return _plan(request, found)
-    from planner.diagnosis import shortfall_report
+    if workload.context is None:
+        request = request.at_context(largest_context(request, can_plan))
+    found = solve(request, effort=effort, should_stop=should_stop, deep=True)
+    if found is None or misses_target(request, found):
+        from planner.diagnosis import shortfall_report
 
-    raise CapacityShortfall(shortfall_report(request))
+        raise CapacityShortfall(shortfall_report(request, found))
+    plan = build_plan(request, found)
+    if not explain:
+        return plan
+    from planner.explaining import explained
 
-
-def solve(request: PlanRequest) -> Found | None:
-    """The request's placements under the objective, or None where no plan exists."""
-    need = memory_need(request.model, request.workload, request.engine)
-    glad = tuple(node for node in request.workers if node.willingness is Willingness.ALWAYS)
-    for nodes in dict.fromkeys((glad, request.workers)):
-        for coordinator in eligible_coordinators(request, need, nodes):
-            instance = compile_instance(request, nodes, coordinator=coordinator, need=need)
-            solution, warnings = _solve_one(request, instance)
-            if solution is not None:
-                named = coordinator or instance.labels[solution.placements[0].device][0]
-                return Found(instance, need, solution, named, warnings)
-    return None
+    return explained(request, plan, effort=effort, should_stop=should_stop)
 
 
-def eligible_coordinators(request: PlanRequest, need: MemoryNeed, nodes: Sequence[NodeSpec]) -> tuple[str | None, ...]:
-    """Who may coordinate, best first; `(None,)` for a chain that pins nobody: its first stage does.
+def can_plan(request: PlanRequest) -> bool:
+    """Whether `plan_split` would return a plan. A target that must be met needs a solved plan; else memory decides."""
+    if not must_meet(request):
+        return find_placement(request) is not None
+    found = solve(request)
+    return found is not None and not misses_target(request, found)
 
-    A star's coordinator holds the embedding and host compute in host memory and needs the complete package. An unknown
-    host budget or package does not bar a node.
+
+def must_meet(request: PlanRequest) -> bool:
+    """Whether a plan slower than the target is no plan."""
+    limits = request.constraints
+    return limits.min_tokens_per_s is not None and limits.target_policy is TargetPolicy.MUST_MEET
+
+
+def misses_target(request: PlanRequest, found: Found) -> bool:
+    """Whether `found` is slower than a target that must be met. A speed that can't be predicted is not judged."""
+    target, prediction = request.constraints.min_tokens_per_s, found.forecast.prediction
+    return must_meet(request) and target is not None and prediction is not None and prediction.tokens_per_s < target
+
+
+def solve(
+    request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None, deep: bool = False
+) -> Found | None:
+    """The request's best placement under its objective, or None where nothing fits; a target is tried for.
+
+    `deep`: search long before nothing is taken to fit where that can't be proved.
     """
-    pinned = request.constraints.coordinator
-    if request.engine.topology is not Topology.STAR:
-        return (pinned,)
-    able = [
-        node
-        for node in request.nodes
-        if pinned in (None, node.id)
-        and (node.host_usable_bytes is None or node.host_usable_bytes >= need.host_bytes)
-        and not (request.engine.needs_package and node.has_package is False)
-    ]
-    return tuple(node.id for node in sorted(able, key=lambda node: (-(node.host_usable_bytes or 0), node.id)))
+    placeable = find_placement(request)
+    if placeable is None and deep:
+        placeable = find_placement(request, work=DEEP_WORK)
+    if placeable is None:
+        return None
+    found = _solve_on(request, placeable, effort, should_stop)
+    return _towards_target(request, placeable, found, effort, should_stop)
 
 
-def _solve_one(request: PlanRequest, instance: Instance) -> tuple[Solution | None, tuple[str, ...]]:
-    if not instance.device_count:
-        return None, ()
-    warnings: tuple[str, ...] = ()
+def _solve_on(request: PlanRequest, placeable: Placeable, effort: int, should_stop: ShouldStop) -> Found:
     if request.objective is Objective.PROPORTIONAL:
-        if (proportional := solve_proportional(instance)) is not None:
-            return proportional, ()
-        warnings = ("the proportional rule does not fit this model; the fewest stages were taken instead",)
-    elif request.objective in (Objective.LATENCY, Objective.THROUGHPUT):
-        warnings = (
-            f"capacity-only: this version does not optimise {request.objective.value}; the fewest stages were taken",
-        )
-    solution = solve_fewest(instance)
-    return (solution, warnings) if solution.placements else (None, ())
+        return _proportional(request, placeable)
+    if request.objective is Objective.FEWEST:
+        return _fewest(request, placeable, effort, should_stop)
+    throughput = request.objective is Objective.THROUGHPUT
+    if (best := _optimise(request, placeable, throughput, None, effort, should_stop)) is not None:
+        return _timed(request, placeable, best)
+    return _capacity_only(request, placeable)
 
 
-def _largest_context(request: PlanRequest) -> int:
-    """The largest multiple of 256, at most the native context, at which a plan exists; the native one where none is."""
-    native = request.model.native_context
-    if native <= 0:
-        raise InvalidPlanInput("context", None, "a context in tokens: the model does not state its own")
-    low, high = 0, -(-native // 256)
-    if solve(request.at_context(native)) is not None:
-        return native
-    while low < high - 1:
-        middle = (low + high) // 2
-        if solve(request.at_context(middle * 256)) is not None:
-            low = middle
-        else:
-            high = middle
-    return low * 256 or native
+def _optimise(
+    request: PlanRequest,
+    placeable: Placeable,
+    throughput: bool,
+    max_stages: int | None,
+    effort: int,
+    should_stop: ShouldStop,
+) -> Optimised | None:
+    """Throughput of a pipeline is its bottleneck; without one it is the latency of a pass of all lanes."""
+    return optimise(
+        request,
+        placeable,
+        pipelined=throughput and request.engine.pipelined,
+        batch=request.workload.lanes if throughput and not request.engine.pipelined else 1,
+        max_stages=max_stages,
+        effort=effort,
+        should_stop=should_stop,
+    )
 
 
-def _plan(request: PlanRequest, found: Found) -> SplitPlan:
-    placements = found.solution.placements
-    stages = tuple(_stage(found, number, placement) for number, placement in enumerate(placements))
-    context = request.workload.context or 0
-    warnings = list(found.warnings)
-    if request.model.native_context and context > request.model.native_context:
-        warnings.append(f"context {context} is above the model's own {request.model.native_context}")
-    held = {stage.node for stage in stages}
-    bound = found.solution.lower_bound if request.objective is Objective.FEWEST else None
-    return SplitPlan(
-        model=request.model.name,
-        objective=request.objective,
-        engine=request.engine.name,
-        workload=request.workload,
-        context=context,
-        stages=stages,
-        hops=_hops(request, found.coordinator, stages),
-        coordinator=CoordinatorPlan(found.coordinator, found.coordinator in held, found.need.host_bytes),
-        value=float(len(stages)),
-        lower_bound=None if bound is None else float(bound),
+def _timed(request: PlanRequest, placeable: Placeable, best: Optimised) -> Found:
+    solution = best.solution
+    lanes = request.workload.lanes
+    if request.objective is Objective.THROUGHPUT and not request.engine.pipelined and lanes > 1:
+        per_lane = [None if ns is None else ns // lanes for ns in (solution.value, solution.lower_bound)]
+        solution = replace(solution, value=per_lane[0], lower_bound=per_lane[1])
+    notes = tuple(f"{node} was left out: its memory bandwidth is unknown" for node in best.left_out[:8])
+    return Found.of(
+        request,
+        placeable.need,
+        best.instance,
+        solution,
+        best.coordinator,
+        unit="s",
+        capacity_only=False,
+        notes=notes,
+    )
+
+
+def _fewest(request: PlanRequest, placeable: Placeable, effort: int, should_stop: ShouldStop) -> Found:
+    """Fewest stages by memory; among those the fastest, where that many are enough with what is known."""
+    fewest = _capacity_only(request, placeable, capacity_only=False)
+    stages = fewest.solution.value
+    best = _optimise(request, placeable, False, stages, effort, should_stop)
+    if best is None or stages is None or len(best.solution.placements) > stages:
+        return replace(fewest, capacity_only=fewest.forecast.prediction is None)
+    solution = replace(
+        best.solution,
+        value=stages,
+        lower_bound=fewest.solution.lower_bound,
+        method=f"{fewest.solution.method}, then {best.solution.method}",
+    )
+    return Found.of(
+        request, placeable.need, best.instance, solution, best.coordinator, unit="stages", capacity_only=False
+    )
+
+
+def _capacity_only(request: PlanRequest, placeable: Placeable, *, capacity_only: bool = True) -> Found:
+    """Fewest stages, whatever is known of speed. The witness stands in where the search for fewer gave up."""
+    solution = solve_fewest(placeable.instance)
+    if not solution.placements:
+        solution = placeable.solution
+    return Found.of(
+        request,
+        placeable.need,
+        placeable.instance,
+        solution,
+        placeable.coordinators[0],
         unit="stages",
-        method=found.solution.method,
-        capacity_only=True,
-        warnings=tuple(warnings),
+        capacity_only=capacity_only,
     )
 
 
-def _stage(found: Found, number: int, placement: Placement) -> StagePlan:
-    need, instance = found.need, found.instance
-    start, end = placement.layer_start, placement.layer_end
-    node, device = instance.labels[placement.device]
-    held = StageBytes(
-        weights=need.weights_prefix[end] - need.weights_prefix[start],
-        kv=need.kv_prefix[end] - need.kv_prefix[start],
-        state=need.state_prefix[end] - need.state_prefix[start],
-        endpoint=instance.endpoint_bytes(start, end),
-        compute=instance.compute_bytes[start == 0][end == instance.layer_count],
-        usable=instance.usable_bytes[placement.device],
-    )
-    return StagePlan(number, node, device, start, end, held, None)
+def _proportional(request: PlanRequest, placeable: Placeable) -> Found:
+    solution = solve_proportional(placeable.instance)
+    if not solution.placements:
+        fewest = _capacity_only(request, placeable, capacity_only=False)
+        note = "no cuts in proportion to memory fit this model; the fewest stages were taken instead"
+        return replace(fewest, capacity_only=fewest.forecast.prediction is None, notes=(*fewest.notes, note))
+    tried = [
+        Found.of(
+            request,
+            placeable.need,
+            placeable.instance,
+            solution,
+            coordinator,
+            unit="stages",
+            capacity_only=False,
+        )
+        for coordinator in placeable.coordinators[:64]
+    ]
+    return _in_seconds(min(tried, key=_expected_latency_s))
 
 
-def _hops(request: PlanRequest, coordinator: str, stages: Sequence[StagePlan]) -> tuple[HopPlan, ...]:
-    """Passages between nodes: from the coordinator to each stage in a star, from stage to stage in a chain."""
-    names = list(dict.fromkeys(stage.node for stage in stages))
-    if request.engine.topology is Topology.STAR:
-        pairs = [(coordinator, name) for name in names if name != coordinator]
-    else:
-        pairs = list(zip(names, [*names[1:], names[0]], strict=True)) if len(names) > 1 else []
-    hops = []
-    for source, target in pairs:
-        link = request.links.get(source, target)
-        rtt_ms = 0.0 if request.links.free else None if link is None else link.rtt_ms
-        hops.append(HopPlan(source, target, None, rtt_ms, estimated=link is not None and link.estimated))
-    return tuple(hops)
+def _expected_latency_s(found: Found) -> float:
+    return float("inf") if found.forecast.prediction is None else found.forecast.prediction.latency_s
+
+
+def _in_seconds(found: Found) -> Found:
+    """A rule without a bound is valued by the latency it gives, where that is known."""
+    if found.forecast.prediction is None:
+        return replace(found, capacity_only=True)
+    value = round(found.forecast.prediction.latency_s * 1e9)
+    return replace(found, unit="s", solution=replace(found.solution, value=value, lower_bound=None))
+
+
+def _towards_target(
+    request: PlanRequest, placeable: Placeable, found: Found, effort: int, should_stop: ShouldStop
+) -> Found:
+    """Where a target is missed, the fastest plan that meets it is taken instead; else `found` says by how much."""
+    target, prediction = request.constraints.min_tokens_per_s, found.forecast.prediction
+    if target is None:
+        return found
+    if prediction is None:
+        return replace(found, notes=(*found.notes, f"whether {target:g} tokens/s are met can't be predicted"))
+    if prediction.tokens_per_s >= target:
+        return found
+    faster = replace(request, objective=Objective.THROUGHPUT)
+    other = _solve_on(faster, placeable, effort, should_stop) if request.objective is not faster.objective else found
+    expected = other.forecast.prediction
+    if expected is None or expected.tokens_per_s <= prediction.tokens_per_s:
+        other, expected = found, prediction
+    if expected.tokens_per_s >= target:
+        note = f"chosen for throughput: the best plan for {request.objective.value} misses {target:g} tokens/s"
+        return replace(other, notes=(*other.notes, note))
+    short = target - expected.tokens_per_s
+    missing = f"target of {target:g} tokens/s missed by {short:.2f} ({expected.tokens_per_s:.2f} predicted)"
+    return replace(other, notes=(*other.notes, missing))
 
 
 def _objective(objective: str | Objective) -> Objective:

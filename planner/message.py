@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from planner.shortfall import ParticipantReport, ShortfallKind, ShortfallReport
 from planner.sizes import format_gb
+from planner.words import short_id
 
 
 def headline(report: ShortfallReport) -> str:
@@ -25,11 +26,6 @@ def message(report: ShortfallReport) -> str:
     return "; ".join(lines)
 
 
-def short_id(node: str) -> str:
-    """Node ids as people see them: 10 characters; names of a nodes file whole."""
-    return node[:10] if len(node) == 52 else node
-
-
 def _what_is_short(report: ShortfallReport) -> str:
     required, available = format_gb(report.required_bytes), format_gb(report.available_bytes)
     start = f"{report.kind.value} split capacity for {report.model}"
@@ -39,7 +35,8 @@ def _what_is_short(report: ShortfallReport) -> str:
         return f"{start} requires {required}, mesh has {available} across {count} participant(s), short by {short}"
     layers = f"places {report.placeable_layers} of {report.layers} layers, short by {report.short_layers} layer(s)"
     although = f"({format_gb(report.short_layers_bytes)}) although {available} >= {required}"
-    bound = f", bound by {report.binds}" if report.binds else ""
+    because = f" ({report.binds_because})" if report.binds_because else ""
+    bound = f", bound by {report.binds}{because}" if report.binds else ""
     return f"{start} {layers} {although}{bound}"
 
 

@@ -84,6 +84,7 @@ class NodeSpec:
     can_receive: bool = True
     rtt_ms: float | None = None
     willingness: Willingness = Willingness.ALWAYS
+    stageless_reason: str | None = None
 
     def __post_init__(self) -> None:
         name("node.id", self.id)

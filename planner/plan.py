@@ -126,6 +126,73 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """Why a node holds a stage or none, in words, with its figures: ms for one layer there, ms for going there and
+    back.
+
+    A figure is None where it is unknown.
+    """
+
+    node: str
+    used: bool
+    why: str
+    layer_ms: float | None = None
+    hop_ms: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "node": self.node,
+            "used": self.used,
+            "why": self.why,
+            "layer_ms": self.layer_ms,
+            "hop_ms": self.hop_ms,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """The best plan that does without at least one of the plan's nodes; `value` in the plan's unit."""
+
+    nodes: tuple[str, ...]
+    stages: int
+    value: float
+    without: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"nodes": list(self.nodes), "stages": self.stages, "value": self.value, "without": self.without}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What `--explain` shows beside the plan.
+
+    `bottleneck_stage`: number of the slowest stage; `costliest_hop`: (from, to); `shares`: fraction of a token's time
+    by cause (`memory`, `hops`), empty when capacity-only; `tightest_stage`: number of the stage with the least room
+    left.
+    """
+
+    verdicts: tuple[NodeVerdict, ...]
+    bottleneck_stage: int | None
+    costliest_hop: tuple[str, str] | None
+    shares: tuple[tuple[str, float], ...]
+    tightest_stage: int
+    runner_up: RunnerUp | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "nodes": [verdict.to_dict() for verdict in self.verdicts],
+            "bottleneck_stage": self.bottleneck_stage,
+            "costliest_hop": None if self.costliest_hop is None else list(self.costliest_hop),
+            "shares": dict(self.shares),
+            "tightest_stage": self.tightest_stage,
+            "runner_up": None if self.runner_up is None else self.runner_up.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SplitPlan:
     """A placement of all layers, with its proof.
 
@@ -151,6 +218,7 @@ class SplitPlan:
     interrupted: bool = False
     prediction: Prediction | None = None
     warnings: tuple[str, ...] = ()
+    explanation: Explanation | None = None
 
     @property
     def gap(self) -> float | None:
@@ -186,4 +254,5 @@ class SplitPlan:
             "hops": [hop.to_dict() for hop in self.hops],
             "prediction": None if self.prediction is None else self.prediction.to_dict(),
             "warnings": list(self.warnings),
+            **({} if self.explanation is None else {"explanation": self.explanation.to_dict()}),
         }

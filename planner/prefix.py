@@ -21,7 +21,9 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
+from math import prod
+from operator import mul
 from typing import Final
 
 from planner.instance import Instance
@@ -84,9 +86,8 @@ class _PrefixSearch:
 
     def __init__(self, instance: Instance, devices: Sequence[int]) -> None:
         self._instance = instance
-        usable = instance.usable_bytes
-        self._devices = sorted(devices, key=lambda device: (-usable[device], device))
-        self._kinds = [list(group) for _, group in groupby(self._devices, key=usable.__getitem__)]
+        self._kinds = device_kinds(instance, devices)
+        self._devices = [device for kind in self._kinds for device in kind]
         self._rows: dict[int, list[int]] = {}
         for kind in self._kinds:
             row = instance.reach_row(kind[0])
@@ -105,10 +106,7 @@ class _PrefixSearch:
     @property
     def programme_steps(self) -> int:
         """States x kinds of the dynamic programme."""
-        states = len(self._kinds)
-        for kind in self._kinds:
-            states *= len(kind) + 1
-        return states
+        return programme_steps([len(kind) for kind in self._kinds])
 
     def result(self) -> Prefix:
         placements, start = [], 0
@@ -151,24 +149,21 @@ class _PrefixSearch:
 
     def run_programme(self) -> None:
         """Exact: f over how many of each kind are used; afterwards lower and upper bound are equal."""
-        steps = self.programme_steps
-        self._work += steps
+        self._work += self.programme_steps
         rows = [self._rows[kind[0]] for kind in self._kinds]
         counts = [len(kind) for kind in self._kinds]
-        ends = _programme(rows, counts) if steps <= _PYTHON_STEPS else _programme_in_numpy(rows, counts)
+        ends = programme(rows, counts)
         self._order = self._trace(ends, rows, counts)
         self._best = self._upper = ends[-1]
 
     def _trace(self, ends: Sequence[int], rows: list[list[int]], counts: list[int]) -> list[int]:
-        strides = _strides(counts)
+        steps = strides(counts)
         left = list(counts)
         state, order = len(ends) - 1, []
         while state:
-            kind = next(
-                k for k, stride in enumerate(strides) if left[k] and rows[k][ends[state - stride]] == ends[state]
-            )
+            kind = next(k for k, stride in enumerate(steps) if left[k] and rows[k][ends[state - stride]] == ends[state])
             left[kind] -= 1
-            state -= strides[kind]
+            state -= steps[kind]
             order.append(self._kinds[kind][left[kind]])
         return order[::-1]
 
@@ -269,19 +264,34 @@ class _PrefixSearch:
         return total - start if start < total else -total
 
 
-def _strides(counts: Sequence[int]) -> list[int]:
-    strides, stride = [], 1
-    for count in counts:
-        strides.append(stride)
-        stride *= count + 1
-    return strides
+def device_kinds(instance: Instance, devices: Sequence[int]) -> list[list[int]]:
+    """Devices grouped by usable bytes, most first: within a kind only how many are used matters."""
+    usable = instance.usable_bytes
+    ranked = sorted(devices, key=lambda device: (-usable[device], device))
+    return [list(group) for _, group in groupby(ranked, key=usable.__getitem__)]
+
+
+def programme_steps(counts: Sequence[int]) -> int:
+    """States x kinds of the dynamic programme over `counts` devices of each kind."""
+    return prod(count + 1 for count in counts) * len(counts)
+
+
+def programme(rows: list[list[int]], counts: list[int]) -> Sequence[int]:
+    """f for every state, given each kind's reach; a state's number is its counts in mixed radix (`strides`)."""
+    small = programme_steps(counts) <= _PYTHON_STEPS
+    return _programme(rows, counts) if small else _programme_in_numpy(rows, counts)
+
+
+def strides(counts: Sequence[int]) -> list[int]:
+    """What one more device of each kind adds to a state's number."""
+    return list(accumulate((count + 1 for count in counts[:-1]), mul, initial=1))
 
 
 def _programme(rows: list[list[int]], counts: list[int]) -> list[int]:
     """f for every state; a state's number is its counts in mixed radix, so that the full set is the last."""
     ends = [0]
-    for kind, (row, count, stride) in enumerate(zip(rows, counts, _strides(counts), strict=True)):
-        earlier = list(zip(rows[:kind], _strides(counts)[:kind], counts[:kind], strict=True))
+    for kind, (row, count, stride) in enumerate(zip(rows, counts, strides(counts), strict=True)):
+        earlier = list(zip(rows[:kind], strides(counts)[:kind], counts[:kind], strict=True))
         for used in range(1, count + 1):
             base = used * stride
             for below in range(stride):
@@ -297,11 +307,11 @@ def _programme(rows: list[list[int]], counts: list[int]) -> list[int]:
 def _programme_in_numpy(rows: list[list[int]], counts: list[int]) -> list[int]:
     import numpy as np
 
-    strides = _strides(counts)
-    states = strides[-1] * (counts[-1] + 1)
+    steps = strides(counts)
+    states = steps[-1] * (counts[-1] + 1)
     numbers = np.arange(states, dtype=np.int64)
     level = np.zeros(states, dtype=np.int32)
-    for stride, count in zip(strides, counts, strict=True):
+    for stride, count in zip(steps, counts, strict=True):
         level += ((numbers // stride) % (count + 1)).astype(np.int32)
     by_level = np.argsort(level, kind="stable")
     starts = np.searchsorted(level[by_level], np.arange(sum(counts) + 2))
@@ -309,7 +319,7 @@ def _programme_in_numpy(rows: list[list[int]], counts: list[int]) -> list[int]:
     ends = np.zeros(states, dtype=np.int32)
     for used in range(1, sum(counts) + 1):
         here = by_level[starts[used] : starts[used + 1]]
-        for table, stride, count in zip(tables, strides, counts, strict=True):
+        for table, stride, count in zip(tables, steps, counts, strict=True):
             having = here[(here // stride) % (count + 1) > 0]
             ends[having] = np.maximum(ends[having], table[ends[having - stride]])
     result: list[int] = ends.tolist()

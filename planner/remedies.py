@@ -1,175 +1,236 @@
 """What would help: changes that were re-planned, never canned.
 
-Lives here: `remedies_for`. Each remedy with `sufficient` was applied and planned; figures (a context, bytes to add) are
-found by bisection on the planner itself, so one step less does not plan. Ordered by how little they ask.
+Lives here: which changes and combinations are looked at, and in which order they are shown. Not here: the changes
+themselves (`planner.changes`), exact byte figures (`planner.enough`, `planner.sizing`).
+
+Every single change is shown: sufficient, or with how many bytes of the gap it closes. Combinations are shown where they
+are minimal: sufficient, while no part of them is. Whatever is called sufficient was planned. Figures are the least (a
+context: the most) that suffices: one step beyond does not plan, as far as the planner can tell (where it searched
+without a proof, `details` say `exact: false`).
+
+Order: sufficient before not, one change before several, then by how little is asked of the operator (`RemedyAction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import combinations
+from typing import Any, Final
 
-from planner.dispatch import solve
-from planner.errors import MAX_BYTES
-from planner.message import short_id
-from planner.nodes import DeviceSpec, NodeSpec, Willingness
+from planner.changes import (
+    AdmitPeer,
+    Change,
+    FewerLanes,
+    QuantiseCache,
+    ShortenContext,
+    SmallerFile,
+    apply_changes,
+)
+from planner.constraints import Exclusion
+from planner.dispatch import can_plan
+from planner.memory import CELL_PADDING, MemoryNeed, memory_need
+from planner.nodes import Willingness
 from planner.request import PlanRequest
-from planner.shortfall import Remedy, RemedyAction
-from planner.sizes import format_gb
+from planner.shortfall import Remedy, RemedyAction, ShortfallKind
+from planner.sizing import room_remedies
 from planner.workload import CacheType
 
-_CELLS = 256
-_NEW_NODE = "added"
+_RANK: Final = {action: rank for rank, action in enumerate(RemedyAction)}
+_MOST_COMBINATIONS: Final = 6
 
 
-def remedies_for(request: PlanRequest, required: int, available: int) -> tuple[Remedy, ...]:
-    """Every remedy found for a request that has no plan."""
-    gap = max(0, required - available)
-    found = [
-        *_shorter_context(request), *_cache_types(request), *_fewer_lanes(request), *_admissions(request, gap),
-        *_smaller_files(request), *_freed(request), *_added(request),
-    ]  # fmt: skip
-    return tuple(found)
+def remedies_for(
+    request: PlanRequest, kind: ShortfallKind, binds: Sequence[Change], gap_bytes: int
+) -> tuple[Remedy, ...]:
+    """Every remedy found for a request that has no plan. `binds`: changes that lift the constraint that binds."""
+    search = _Search(request, gap_bytes)
+    singles = [search.judged((change,)) for change in (*binds, *_single_changes(request, search))]
+    more_memory_helps = kind is not ShortfallKind.CONSTRAINT
+    rooms = [search.judged((change,), exact) for change, exact in room_remedies(request)] if more_memory_helps else []
+    found = [*singles, *rooms, *search.combined(tuple(change for each in singles for change in each.changes))]
+    return tuple(sorted(found, key=_asked_order))
 
 
-def _plans(request: PlanRequest) -> bool:
-    return solve(request) is not None
+def excluded_of(request: PlanRequest) -> tuple[Exclusion, ...]:
+    """Everybody left out: peers excluded before planning, and nodes that are never willing to hold a stage."""
+    unwilling = [
+        Exclusion(
+            node.id,
+            node.stageless_reason or "operator_excluded",
+            found=None if node.stageless_reason else "willing = never",
+            required=None if node.stageless_reason else "willing = always or when_needed",
+            advice=None if node.stageless_reason else "let it take work when needed",
+            node=node if node.devices else None,
+        )
+        for node in request.nodes
+        if node.willingness is Willingness.NEVER and (node.devices or node.stageless_reason)
+    ]
+    return (*request.excluded, *unwilling)
 
 
-def _closes(before: PlanRequest, after: PlanRequest) -> int:
-    from planner.memory import memory_need
-
-    needs = [memory_need(each.model, each.workload, each.engine).split_bytes for each in (before, after)]
-    return max(0, needs[0] - needs[1])
-
-
-def _shorter_context(request: PlanRequest) -> list[Remedy]:
-    context = request.workload.context or 0
-    steps = (context - 1) // _CELLS
-    best = _last_true(steps, lambda step: _plans(request.at_context(step * _CELLS)))
-    if best < 1:
-        return []
-    shorter = best * _CELLS
-    closes = _closes(request, request.at_context(shorter))
-    asks = f"shorten the context to {shorter} tokens (from {context})"
-    return [Remedy(RemedyAction.SHORTEN_CONTEXT, asks, closes, True, {"context": shorter})]
+def _asked_order(remedy: Remedy) -> tuple[bool, int, int, int, str]:
+    """`ADD_NODE` is the most that one change can ask; a combination of lesser changes comes before it."""
+    several = len(remedy.changes) if remedy.action is RemedyAction.COMBINE else 1
+    dear = remedy.action is RemedyAction.ADD_NODE
+    rank = max(_RANK[change.action] for change in remedy.changes)
+    return (
+        not remedy.sufficient,
+        99 if dear else several,
+        rank,
+        -remedy.closes_bytes * (not remedy.sufficient),
+        remedy.asks,
+    )
 
 
-def _cache_types(request: PlanRequest) -> list[Remedy]:
-    workload = request.workload
-    if not workload.flash_attention:
-        return []
-    found = []
+# --- single changes -------------------------------------------------------------------------------------------------
+
+
+def _single_changes(request: PlanRequest, search: _Search) -> list[Change]:
+    found: list[Change] = []
+    if (shorter := search.longest_context(())) is not None:
+        found.append(shorter)
+    found += _cache_changes(request, search)
+    if (lanes := _lanes_change(request, search)) is not None:
+        found.append(lanes)
+    found += [AdmitPeer(each) for each in excluded_of(request) if each.node is not None and each.node.usable_bytes]
+    found += _smaller_file(request, search)
+    return found
+
+
+def _cache_changes(request: PlanRequest, search: _Search) -> list[Change]:
+    """The KV cache in q8_0, and in q4_0 where that is not enough; without flash attention only K can be quantised."""
+    workload, found = request.workload, list[Change]()
     for kind in (CacheType.Q8_0, CacheType.Q4_0):
-        changed = replace(request, workload=replace(workload, k_type=kind, v_type=kind))
-        closes = _closes(request, changed)
-        if closes == 0:
+        v_type = kind if workload.flash_attention else workload.v_type
+        changed = replace(request, workload=replace(workload, k_type=kind, v_type=v_type))
+        saves = _need(request).kv_prefix[-1] - _need(changed).kv_prefix[-1]
+        if saves <= 0:
             continue
-        enough = _plans(changed)
-        asks = f"quantise the KV cache to {kind.value} (saves {format_gb(closes)})"
-        details = {"k_type": kind.value, "v_type": kind.value}
-        found.append(Remedy(RemedyAction.CACHE_TYPE, asks, closes, enough, details))
-        if enough:
+        change = QuantiseCache(kind, v_type, saves)
+        found.append(change)
+        if search.suffices((change,)):
             break
     return found
 
 
-def _fewer_lanes(request: PlanRequest) -> list[Remedy]:
-    lanes = request.workload.lanes
-    best = _last_true(lanes - 1, lambda count: count > 0 and _plans(_with_lanes(request, count)))
-    if best < 1:
-        return []
-    closes = _closes(request, _with_lanes(request, best))
-    asks = f"use {best} lane{'' if best == 1 else 's'} instead of {lanes}"
-    return [Remedy(RemedyAction.FEWER_LANES, asks, closes, True, {"lanes": best})]
+def _lanes_change(request: PlanRequest, search: _Search) -> Change | None:
+    """The most lanes that plan; one lane where it only helps; nothing where lanes free no bytes."""
+    before = request.workload.lanes
+    if before == 1 or search.closes((FewerLanes(1, before),)) == 0:
+        return None
+    most = last_true(before - 1, lambda lanes: lanes > 0 and search.suffices((FewerLanes(lanes, before),)))
+    return FewerLanes(max(1, most), before)
 
 
-def _with_lanes(request: PlanRequest, lanes: int) -> PlanRequest:
-    return replace(request, workload=replace(request.workload, lanes=lanes))
+def _smaller_file(request: PlanRequest, search: _Search) -> list[Change]:
+    """The largest known file that suffices, or else the smallest."""
+    smaller = sorted(request.smaller_files, key=lambda model: -model.file_bytes)
+    smaller = [model for model in smaller if model.file_bytes < request.model.file_bytes]
+    enough = next((model for model in smaller if search.suffices((SmallerFile(model),))), None)
+    return [SmallerFile(model) for model in ([enough] if enough is not None else smaller[-1:])]
 
 
-def _admissions(request: PlanRequest, gap: int) -> list[Remedy]:
-    found = []
-    for exclusion in request.excluded:
-        node = exclusion.node
-        if node is None or not node.usable_bytes:
-            continue
-        rest = tuple(each for each in request.excluded if each is not exclusion)
-        admitted = replace(node, willingness=Willingness.ALWAYS)
-        enough = _plans(replace(request, nodes=(*request.nodes, admitted), excluded=rest))
-        advice = f": {exclusion.advice}" if exclusion.advice else ""
-        asks = f"admit {short_id(node.id)} ({format_gb(node.usable_bytes)}, excluded as {exclusion.reason}){advice}"
-        closes = min(node.usable_bytes, gap) if gap else node.usable_bytes
-        details = {"node": node.id, "reason": exclusion.reason, "usable_bytes": node.usable_bytes}
-        found.append(Remedy(RemedyAction.ADMIT_PEER, asks, closes, enough, details))
-    return found
+# --- judging and combining ------------------------------------------------------------------------------------------
 
 
-def _smaller_files(request: PlanRequest) -> list[Remedy]:
-    found = []
-    for model in sorted(request.smaller_files, key=lambda each: -each.file_bytes):
-        changed = replace(request, model=model)
-        if _plans(changed):
-            asks = f"use the smaller file {model.name} ({format_gb(model.file_bytes)})"
-            details = {"model": model.name, "file_bytes": model.file_bytes}
-            found.append(Remedy(RemedyAction.SMALLER_FILE, asks, _closes(request, changed), True, details))
-            break
-    return found
+class _Search:
+    """One request's answers, each change or combination planned at most once."""
+
+    def __init__(self, request: PlanRequest, gap_bytes: int) -> None:
+        self._request = request
+        self._gap = gap_bytes
+        self._known: dict[tuple[Change, ...], bool] = {}
+
+    def suffices(self, changes: tuple[Change, ...]) -> bool:
+        """Whether a plan exists after `changes`."""
+        if changes not in self._known:
+            self._known[changes] = can_plan(apply_changes(self._request, changes))
+        return self._known[changes]
+
+    def closes(self, changes: tuple[Change, ...]) -> int:
+        """Bytes by which less is required or more is there after `changes`; at most the gap, where there is one."""
+        after = apply_changes(self._request, changes)
+        less = _need(self._request).split_bytes - _need(after).split_bytes
+        more = _offered(after) - _offered(self._request)
+        return min(max(0, less + more), self._gap or 1 << 62)
+
+    def judged(self, changes: tuple[Change, ...], exact: bool = True) -> Remedy:
+        """The remedy made of `changes`."""
+        details: dict[str, Any] = dict(changes[0].details)
+        action = changes[0].action
+        if len(changes) > 1:
+            action = RemedyAction.COMBINE
+            details = {"parts": [{"action": change.action.value, **change.details} for change in changes]}
+        if not exact:
+            details["exact"] = False
+        asks = " and ".join(change.asks for change in changes)
+        return Remedy(action, asks, self.closes(changes), self.suffices(changes), details, changes)
+
+    def longest_context(self, others: tuple[Change, ...]) -> ShortenContext | None:
+        """The longest shorter context that plans together with `others`."""
+        before = self._request.workload.context or 0
+        most = last_true(
+            (before - 1) // CELL_PADDING,
+            lambda cells: cells > 0 and self.suffices((*others, ShortenContext(cells * CELL_PADDING, before))),
+        )
+        return ShortenContext(most * CELL_PADDING, before) if most else None
+
+    def combined(self, singles: tuple[Change, ...]) -> list[Remedy]:
+        """Minimal sufficient combinations of changes none of which suffices alone, smallest first."""
+        helpful = [change for change in singles if not self.suffices((change,)) and self.closes((change,))]
+        context_alone = any(isinstance(change, ShortenContext) for change in singles)
+        peers = sorted(
+            (change for change in helpful if isinstance(change, AdmitPeer)),
+            key=lambda change: (-change.node.usable_bytes, change.node.id),
+        )
+        workload = [change for change in helpful if not isinstance(change, AdmitPeer)]
+        found: list[tuple[Change, ...]] = []
+        for base in _compatible(workload):
+            for changes in (self._with_peers(base, peers), None if context_alone else self._with_context(base)):
+                if changes is not None and len(changes) > 1 and not _has_part(changes, found):
+                    found.append(changes)
+        if not context_alone and not found and peers and (last := self._with_context(tuple(peers))) is not None:
+            found.append(last)
+        minimal = [changes for changes in found if not _has_part(changes, [each for each in found if each != changes])]
+        return [self.judged(changes) for changes in sorted(minimal, key=len)[:_MOST_COMBINATIONS]]
+
+    def _with_peers(self, base: tuple[Change, ...], peers: list[AdmitPeer]) -> tuple[Change, ...] | None:
+        """`base` and as few peers as suffice: by the exchange argument the largest; a single one the smallest."""
+        if base and self.suffices(base):
+            return base
+        fewest = first_true(len(peers), lambda count: self.suffices((*base, *peers[:count])))
+        if fewest == 1 and base:
+            return next((*base, peer) for peer in reversed(peers) if self.suffices((*base, peer)))
+        return (*base, *peers[:fewest]) if fewest else None
+
+    def _with_context(self, base: tuple[Change, ...]) -> tuple[Change, ...] | None:
+        if not base or self.suffices(base):
+            return None
+        shorter = self.longest_context(base)
+        return None if shorter is None else (*base, shorter)
 
 
-def _freed(request: PlanRequest) -> list[Remedy]:
-    """Bytes to free on one node so that it alone closes the gap; only where the device is large enough for it."""
-    best: Remedy | None = None
-    for node in request.workers:
-        for device in node.devices:
-            room = device.capacity_bytes - device.usable_bytes
-            if room <= 0 or not _plans(_with_room(request, node, device, room)):
-                continue
-            freed = _first_true(room, partial(_plans_with_room, request, node, device))
-            if best is None or freed < best.closes_bytes:
-                asks = f"free {format_gb(freed)} on {short_id(node.id)}"
-                details = {"node": node.id, "device": device.id, "bytes": freed}
-                best = Remedy(RemedyAction.FREE_BYTES, asks, freed, True, details)
-    return [] if best is None else [best]
+def _compatible(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
+    """Subsets with at most one change of each kind, smallest first."""
+    for size in range(min(3, len(changes)) + 1):
+        for chosen in combinations(changes, size):
+            if len({change.action for change in chosen}) == size:
+                yield chosen
 
 
-def _plans_with_room(request: PlanRequest, node: NodeSpec, device: DeviceSpec, extra_bytes: int) -> bool:
-    return _plans(_with_room(request, node, device, extra_bytes))
+def _has_part(changes: tuple[Change, ...], found: Sequence[tuple[Change, ...]]) -> bool:
+    return any(all(_same_lever(part, changes) for part in smaller) for smaller in found)
 
 
-def _with_room(request: PlanRequest, node: NodeSpec, device: DeviceSpec, extra_bytes: int) -> PlanRequest:
-    larger = replace(device, declared_usable_bytes=device.usable_bytes + extra_bytes)
-    devices = tuple(larger if each is device else each for each in node.devices)
-    nodes = tuple(replace(each, devices=devices) if each is node else each for each in request.nodes)
-    return replace(request, nodes=nodes)
+def _same_lever(part: Change, changes: tuple[Change, ...]) -> bool:
+    """A context that may stay longer is the lesser change of the two."""
+    if isinstance(part, ShortenContext):
+        return any(isinstance(change, ShortenContext) for change in changes)
+    return part in changes
 
 
-def _added(request: PlanRequest) -> list[Remedy]:
-    """The least usable bytes of one more node with which a plan exists; exact: one byte less does not plan."""
-    ceiling = 1 << 20
-    while ceiling < MAX_BYTES and not _plans(_with_node(request, ceiling)):
-        ceiling *= 2
-    if ceiling >= MAX_BYTES:
-        return []
-    least = _first_true(ceiling, lambda size: _plans(_with_node(request, size)))
-    asks = f"add a node with at least {_ceil_gb(least)} usable"
-    return [Remedy(RemedyAction.ADD_NODE, asks, least, True, {"usable_bytes": least})]
-
-
-def _with_node(request: PlanRequest, usable_bytes: int) -> PlanRequest:
-    name = _NEW_NODE
-    while any(node.id == name for node in request.nodes):
-        name += "+"
-    return replace(request, nodes=(*request.nodes, NodeSpec.single(name, usable_bytes=usable_bytes, has_package=False)))
-
-
-def _ceil_gb(count: int) -> str:
-    """Rounded up to a tenth of a GB, so that a node of the size shown is never too small."""
-    return format_gb(-(-count // 10**8) * 10**8)
-
-
-def _last_true(highest: int, holds: Callable[[int], bool]) -> int:
+def last_true(highest: int, holds: Callable[[int], bool]) -> int:
     """The largest number in 1..highest that holds, for a property that holds up to some point; 0 where none does."""
     low, high = 0, highest
     while low < high:
@@ -181,8 +242,10 @@ def _last_true(highest: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _first_true(highest: int, holds: Callable[[int], bool]) -> int:
-    """The smallest number in 1..highest that holds, for a property that holds from some point on up to `highest`."""
+def first_true(highest: int, holds: Callable[[int], bool]) -> int:
+    """The least number in 1..highest that holds, for a property that holds from some point on; 0 where none does."""
+    if highest < 1 or not holds(highest):
+        return 0
     low, high = 1, highest
     while low < high:
         middle = (low + high) // 2
@@ -191,3 +254,11 @@ def _first_true(highest: int, holds: Callable[[int], bool]) -> int:
         else:
             low = middle + 1
     return low
+
+
+def _need(request: PlanRequest) -> MemoryNeed:
+    return memory_need(request.model, request.workload, request.engine)
+
+
+def _offered(request: PlanRequest) -> int:
+    return sum(node.usable_bytes for node in request.workers)

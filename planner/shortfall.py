@@ -10,9 +10,12 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.constraints import Exclusion
+
+if TYPE_CHECKING:
+    from planner.changes import Change
 
 
 class ShortfallKind(enum.StrEnum):
@@ -55,13 +58,14 @@ class ParticipantReport:
 class RemedyAction(enum.StrEnum):
     """The kinds of change, in the order of how little they ask of an operator."""
 
+    RELAX_CONSTRAINT = "relax_constraint"
     SHORTEN_CONTEXT = "shorten_context"
     CACHE_TYPE = "cache_type"
     FEWER_LANES = "fewer_lanes"
     ADMIT_PEER = "admit_peer"
-    RELAX_CONSTRAINT = "relax_constraint"
     SMALLER_FILE = "smaller_file"
     FREE_BYTES = "free_bytes"
+    FETCH_PACKAGE = "fetch_package"
     ADD_NODE = "add_node"
     COMBINE = "combine"
 
@@ -71,7 +75,7 @@ class Remedy:
     """A change that was re-planned. `sufficient`: a plan exists after it; else `closes_bytes` says how much it helps.
 
     `details` are the change's own figures (JSON scalars, or a list of parts for `combine`); `asks` is what the operator
-    has to do, in words.
+    has to do, in words. `changes`: what was re-planned, ready to be applied again (`planner.changes.apply_remedy`).
     """
 
     action: RemedyAction
@@ -79,6 +83,7 @@ class Remedy:
     closes_bytes: int
     sufficient: bool
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    changes: tuple[Change, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -120,6 +125,7 @@ class ShortfallReport:
     requirement: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     leftovers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     placeable_exact: bool = True
+    binds_because: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, in the shape of design section 11."""
@@ -136,6 +142,7 @@ class ShortfallReport:
             "short_layers": self.short_layers,
             "short_layers_bytes": self.short_layers_bytes,
             "binds": self.binds,
+            "binds_because": self.binds_because,
             "requirement": dict(self.requirement),
             "leftovers": dict(self.leftovers),
             "participants": [participant.to_dict() for participant in self.participants],

@@ -6,7 +6,12 @@ Lives here: `Placement` and `Solution`, shared by every solver (`planner.fewest`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from planner.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,23 @@ class Solution:
     infeasible: bool = False
     interrupted: bool = False
     work_units: int = 0
+
+
+class TimedSolver(Protocol):
+    """What `planner.latency.solve_latency` and `planner.throughput.solve_throughput` are.
+
+    Called on timed instances with at least one device, once per coordinator that is tried. `effort`: work units it may
+    spend (`planner.effort`). `cutoff_ns`: a plan of this value is known from another coordinator; nothing that is not
+    below it is of use.
+    """
+
+    def __call__(
+        self,
+        instance: Instance,
+        *,
+        effort: int,
+        should_stop: Callable[[], bool] | None = None,
+        cutoff_ns: int | None = None,
+    ) -> Solution:
+        """The best placements found, their value in ns, and a lower bound on this instance."""
+        ...

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeVar
 
 from planner.engine import EngineProfile, Topology
 from planner.instance import MaybeNs, Timing
@@ -24,6 +24,8 @@ from planner.memory import mask_cells
 from planner.model import LayerSpec, ModelSpec
 from planner.nodes import DeviceSpec
 from planner.workload import KvMode, Workload
+
+T = TypeVar("T")
 
 _CHAIN_ACTIVATION_BYTES: Final = 2
 _STAR_ACTIVATION_BYTES: Final = 4
@@ -78,21 +80,6 @@ def _layer_read_bytes(layer: LayerSpec, workload: Workload, batch: int) -> int:
     return weights + kv + 2 * layer.state_bytes * batch
 
 
-def stage_timing(
-    passing: TokenPass,
-    devices: Sequence[DeviceSpec],
-) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """(cost prefix per device, head read per device), in ns. Every device's bandwidth must be known."""
-    prefixes, heads = [], []
-    for device in devices:
-        bandwidth = device.memory_bandwidth_bytes_per_s
-        assert bandwidth is not None, "only timed devices are compiled"
-        per_byte = 1e9 / bandwidth
-        prefixes.append(_cost_prefix(passing, per_byte, device.compute_flops))
-        heads.append(round(passing.head_read_bytes * per_byte))
-    return tuple(prefixes), tuple(heads)
-
-
 def _cost_prefix(passing: TokenPass, per_byte: float, compute_flops: float | None) -> tuple[int, ...]:
     memory = tuple(round(read * per_byte) for read in passing.read_prefix)
     if compute_flops is None or all(flop is None for flop in passing.flop_per_layer):
@@ -104,36 +91,86 @@ def _cost_prefix(passing: TokenPass, per_byte: float, compute_flops: float | Non
     return tuple(accumulate(layers, initial=0))
 
 
-def compile_timing(
+@dataclass(frozen=True)
+class DeviceTimes:
+    """What does not depend on the coordinator: costs of the devices, and in a chain the hops between them.
+
+    `node_ids`: the node of each device. `passing`: the pass that was timed.
+    """
+
+    passing: TokenPass
+    node_ids: tuple[str, ...]
+    node_of: tuple[int, ...]
+    cost_prefix_ns: tuple[tuple[int, ...], ...]
+    head_ns: tuple[int, ...]
+    hop_ns: tuple[tuple[MaybeNs, ...], ...] | None
+    transfer_ns: tuple[tuple[int, ...], ...] | None
+
+    def only(self, kept: Sequence[int], node_of: tuple[int, ...]) -> DeviceTimes:
+        """The same for the devices numbered `kept`, whose nodes are now numbered `node_of`."""
+        return DeviceTimes(
+            passing=self.passing,
+            node_ids=tuple(self.node_ids[index] for index in kept),
+            node_of=node_of,
+            cost_prefix_ns=tuple(self.cost_prefix_ns[index] for index in kept),
+            head_ns=tuple(self.head_ns[index] for index in kept),
+            hop_ns=None if self.hop_ns is None else _square(self.hop_ns, kept),
+            transfer_ns=None if self.transfer_ns is None else _square(self.transfer_ns, kept),
+        )
+
+
+def device_times(
     passing: TokenPass,
     engine: EngineProfile,
     links: LinkMatrix,
-    coordinator: str | None,
     placed: Sequence[tuple[str, DeviceSpec]],
     node_of: tuple[int, ...],
-) -> Timing:
-    """The `Timing` of these (node id, device) pairs. `coordinator` None: a ring whose hops are all free."""
+) -> DeviceTimes:
+    """Times of these (node id, device) pairs, whose memory bandwidth must be known."""
+    node_ids = tuple(node for node, _ in placed)
+    prefixes, heads = [], []
+    for _, device in placed:
+        assert device.memory_bandwidth_bytes_per_s is not None, "only devices of known bandwidth are timed"
+        per_byte = 1e9 / device.memory_bandwidth_bytes_per_s
+        prefixes.append(_cost_prefix(passing, per_byte, device.compute_flops))
+        heads.append(round(passing.head_read_bytes * per_byte))
     star = engine.topology is Topology.STAR
-    ids = [node for node, _ in placed]
-    prefixes, heads = stage_timing(passing, [device for _, device in placed])
-    enter = [_link(links, coordinator, node) for node in ids]
-    leave = [_link(links, node, coordinator) for node in ids]
+    hops, transfers = (None, None) if star else _hop_rows(links, node_ids, passing.activation_bytes)
+    return DeviceTimes(passing, node_ids, node_of, tuple(prefixes), tuple(heads), hops, transfers)
+
+
+def timing_under(
+    coordinator: str | None,
+    devices: DeviceTimes,
+    engine: EngineProfile,
+    links: LinkMatrix,
+) -> Timing:
+    """The `Timing` with the token entering and leaving at `coordinator` (None: where the first stage is, for free)."""
+    star = engine.topology is Topology.STAR
+    links_in = [_link(links, coordinator, node) for node in devices.node_ids]
+    links_out = [_link(links, node, coordinator) for node in devices.node_ids]
+    passing = devices.passing
     overhead = engine.stage_overhead_ns if star else 0
-    away = [overhead if node != coordinator else 0 for node in ids]
-    extra = [0 if link is None else link.transfer_ns(passing.logits_extra_bytes) for link in leave]
-    rows = None if star else _hop_rows(links, ids, passing.activation_bytes)
+    away = [overhead if node != coordinator else 0 for node in devices.node_ids]
+    extra = [0 if link is None or link is _FREE else link.transfer_ns(passing.logits_extra_bytes) for link in links_out]
     return Timing(
-        node_of=node_of,
-        cost_prefix_ns=prefixes,
-        fixed_ns=tuple(0 if star else engine.stage_overhead_ns for _ in ids),
-        head_ns=tuple(map(sum, zip(heads, extra, strict=True))),
-        entry_ns=tuple(_plus(_one_way(link, passing.enter_bytes), o) for link, o in zip(enter, away, strict=True)),
-        exit_ns=tuple(_one_way(link, passing.leave_bytes) for link in leave),
-        hop_ns=None if rows is None else rows[0],
-        entry_transfer_ns=tuple(_transfer(link, passing.enter_bytes) for link in enter),
-        exit_transfer_ns=tuple(_transfer(link, passing.leave_bytes) for link in leave),
-        transfer_rows_ns=None if rows is None else rows[1],
+        node_of=devices.node_of,
+        cost_prefix_ns=devices.cost_prefix_ns,
+        fixed_ns=(0 if star else engine.stage_overhead_ns,) * len(devices.node_ids),
+        head_ns=tuple(map(sum, zip(devices.head_ns, extra, strict=True))),
+        entry_ns=tuple(
+            _plus(_one_way(link, passing.enter_bytes), more) for link, more in zip(links_in, away, strict=True)
+        ),
+        exit_ns=tuple(_one_way(link, passing.leave_bytes) for link in links_out),
+        hop_ns=devices.hop_ns,
+        entry_transfer_ns=tuple(_transfer(link, passing.enter_bytes) for link in links_in),
+        exit_transfer_ns=tuple(_transfer(link, passing.leave_bytes) for link in links_out),
+        transfer_rows_ns=devices.transfer_ns,
     )
+
+
+def _square(rows: tuple[tuple[T, ...], ...], kept: Sequence[int]) -> tuple[tuple[T, ...], ...]:
+    return tuple(tuple(rows[row][column] for column in kept) for row in kept)
 
 
 _FREE: Final = Link(rtt_ms=0.0, bandwidth_bytes_per_s=1e30)
