@@ -8,23 +8,15 @@ lives here beside it: waiting for what a node shows or logs, always with a deadl
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
 from emulation import LinkEmulator
-from making_nodes import DEADLINE_S, MESHNODE, Nodes, RunningNode
+from making_nodes import DEADLINE_S, MESHNODE, Nodes, RunningNode, a_free_port
 
 Json = dict[str, Any]
-
-
-def a_free_port() -> int:
-    """A UDP port of loopback that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EmulatedMesh:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,13 @@ from meshnode.cli.client import ControlClient
 DEADLINE_S = 60.0
 MESHNODE = (sys.executable, "-m", "meshnode")
 """How a node is started; tests put their own words before or in place of it."""
+
+
+def a_free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        return int(udp.getsockname()[1])
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -11,14 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from making_nodes import Nodes
-
-
-def a_free_port() -> int:
-    """A UDP port that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from making_nodes import Nodes, a_free_port
 
 
 def test_two_nodes_joined_by_a_token_show_each_other(nodes: Nodes) -> None:
