@@ -125,6 +125,9 @@ class Judge:
                 self._acquit(entry, self._board.node, now)
             return
         if now < self._board.quiet_until_s:
+            # A case keeps probes away from its subject: without another burst nobody would ever look again.
+            if case is not None:
+                self._board.timers.at(self._board.quiet_until_s, self._burst_again, case)
             return
         if case is None:
             self.accuse(peer, now, burst_failed_since_s=started_at_s)
@@ -267,6 +270,10 @@ class Judge:
     def _look_again(self, case: Suspicion, now: float) -> None:
         if self.cases.get(case.subject) is case:
             self._review(case, now)
+
+    def _burst_again(self, case: Suspicion, now: float) -> None:
+        if self.cases.get(case.subject) is case and not case.burst_failed:
+            self.detector.burst(case.subject, now)
 
     def _accusers_suffice(self, case: Suspicion) -> bool:
         """Enough accusers for a judge without a link: `accusers_needed`, or all others there are."""
