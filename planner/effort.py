@@ -54,6 +54,11 @@ class Effort:
         return max(0, (self._limit - self._elements) // ELEMENTS_PER_UNIT)
 
     @property
+    def remaining_elements(self) -> int:
+        """The same in elements."""
+        return max(0, self._limit - self._elements)
+
+    @property
     def used_units(self) -> int:
         """Units used, rounded up."""
         return -(-self._elements // ELEMENTS_PER_UNIT)

@@ -57,6 +57,16 @@ def find_placement(request: PlanRequest, *, work: int = DEFAULT_WORK) -> Placeab
     return _fewest_spares(request, need, coordinators, glad, spare, work)
 
 
+def is_impossible(request: PlanRequest) -> bool:
+    """Whether it is proved that no placement exists."""
+    need = memory_need(request.model, request.workload, request.engine)
+    instances = (
+        compile_instance(request, request.workers, need, coordinator=coordinator)
+        for coordinator in coordinators_of(request, need).ids
+    )
+    return all(hold_all(instance).infeasible for instance in instances)
+
+
 def _fewest_spares(
     request: PlanRequest,
     need: MemoryNeed,

@@ -5,9 +5,19 @@ Lives here: `headline` and `message`. Every number comes from the report; none i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from planner.shortfall import ParticipantReport, ShortfallKind, ShortfallReport
 from planner.sizes import format_gb
 from planner.words import short_id
+
+_REQUIRED: Final = ("weights", "kv", "state", "endpoints")
+_BESIDE: Final = {
+    "compute_per_stage": "compute buffers per stage",
+    "compute_last_stage": "on the last stage",
+    "host": "host memory of the coordinator",
+}
 
 
 def headline(report: ShortfallReport) -> str:
@@ -19,11 +29,22 @@ def headline(report: ShortfallReport) -> str:
 
 def message(report: ShortfallReport) -> str:
     """The headline, what the requirement is made of, and the remedies."""
-    parts = ", ".join(f"{name} {format_gb(count)}" for name, count in report.requirement.items() if count)
-    lines = [report.headline or headline(report), f"made of {parts}"]
-    if report.remedies:
-        lines.append("would help: " + "; ".join(remedy.asks for remedy in report.remedies))
-    return "; ".join(lines)
+    parts = [report.headline or headline(report), _made_of(report.requirement)]
+    enough = [remedy.asks for remedy in report.remedies if remedy.sufficient]
+    partly = [remedy for remedy in report.remedies if not remedy.sufficient]
+    if enough:
+        parts.append("would help: " + "; or ".join(enough))
+    if partly:
+        told = (f"{remedy.asks} (closes {format_gb(remedy.closes_bytes)})" for remedy in partly)
+        parts.append("not enough alone: " + "; ".join(told))
+    return "; ".join(parts)
+
+
+def _made_of(requirement: Mapping[str, int]) -> str:
+    counted = {name: count for name, count in requirement.items() if count}
+    needed = [f"{name} {format_gb(counted[name])}" for name in _REQUIRED if name in counted]
+    beside = [f"{words} {format_gb(counted[name])}" for name, words in _BESIDE.items() if name in counted]
+    return f"made of {', '.join(needed)}" + (f", and beside that {', '.join(beside)}" if beside else "")
 
 
 def _what_is_short(report: ShortfallReport) -> str:

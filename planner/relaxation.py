@@ -1,7 +1,7 @@
 """Lower bounds by letting devices repeat at a price, and what follows from them.
 
-Lives here: the relaxed dynamic programme (`sweep`), its Lagrangian (`LagrangianBound`) and the removal of classes that
-can't be part of a better plan. Not here: plans (`planner.local_search`, `planner.subset_dp`). Called by
+Lives here: the relaxed dynamic programme (`sweep`), its Lagrangian prices (`PriceAscent`), and the removal of classes
+that can't be part of a better plan (`through_costs`). Not here: plans (`planner.local_search`, `planner.subset_dp`). Called by
 `planner.latency`.
 
 Relaxation (facts, section 5, "decremental state-space relaxation", without its visited set): H[q, v] is the least cost
@@ -25,7 +25,7 @@ If that is not below a known plan's cost, v is in no better plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -117,29 +117,90 @@ def relaxed_path(classes: Classes, prices: Prices, forward: Sweep) -> Path:
         chosen, end = int(into.argmin()), begin
 
 
-@dataclass(eq=False)
-class LagrangianBound:
-    """The best bound so far and the prices that gave it; `paths` are relaxed paths worth turning into plans."""
+class PriceAscent:
+    """Raises the bound by moving prices along subgradients (Polyak: step = share x (target - bound) / |g|^2).
 
-    classes: Classes
-    prices: Prices
-    bound: int
-    paths: list[Path] = field(default_factory=list)
-    exact: Path | None = None
+    `target`: cost of the best plan known, or a guess. The best bound and its prices are kept; after a few rounds without
+    progress the search goes back to them with half the share.
+    """
 
-    def completion(self, effort: Effort) -> IntArray:
-        """[q, v]: least priced cost from "a stage of v has ended at q" to the end, the finish included."""
-        mirror = self.classes.reversed()
-        back = sweep(mirror, self.prices, effort)
-        return np.ascontiguousarray(back.onward[::-1])
+    _PATIENCE = 4
+    _MOMENTUM = 0.3
 
-    def keep(self, kept: IntArray) -> None:
-        """Go on with fewer classes. The bound stays one."""
-        self.classes = self.classes.subset(kept)
-        self.prices = self.prices.subset(kept)
-        self.paths = []
+    def __init__(self, classes: Classes, prices: Prices, share: float = 1.0) -> None:
+        self._classes, self._share = classes, share
+        self.prices, self.best_prices = prices, prices
+        self.best = -INFINITE
+        self._direction = np.zeros(classes.class_count + 1)
+        self._stalled = 0
+
+    def step(self, total: int, path: Path, target: int) -> int:
+        """Take in a relaxed path of priced cost `total`, choose the next prices; returns this round's bound."""
+        bound = total - self.prices.returned(self._classes)
+        if bound > self.best:
+            self.best, self.best_prices, self._stalled = bound, self.prices, 0
+        else:
+            self._stalled += 1
+        if self._stalled > self._PATIENCE:
+            self._share, self._stalled = self._share / 2, 0
+            self.prices = self.best_prices
+            self._direction[:] = 0
+            return bound
+        self._move(path, max(target - bound, abs(target) // 10_000 + 1))
+        return bound
+
+    @property
+    def settled(self) -> bool:
+        """Whether the step has become too small to matter."""
+        return self._share < 1 / 64
+
+    def _move(self, path: Path, gap: int) -> None:
+        classes = self._classes
+        used = np.bincount([chosen for chosen, _ in path], minlength=classes.class_count)
+        slope = np.append((used - classes.limit).astype(float), self._stage_slope(len(path)))
+        self._direction = (1 - self._MOMENTUM) * slope + self._MOMENTUM * self._direction
+        towards = self._direction.copy()
+        towards[:-1][(self.prices.use <= 0) & (towards[:-1] < 0)] = 0
+        length = float((towards**2).sum())
+        if length == 0.0:
+            return
+        moved = np.append(self.prices.use, self.prices.stage) + self._share * gap / length * towards
+        most = (INFINITE >> 3) // (int(classes.limit.sum()) + classes.max_stages)
+        use = np.clip(moved[:-1], 0, most).astype(np.int64)
+        self.prices = Prices(use, int(np.clip(moved[-1], -most, most)))
+
+    def _stage_slope(self, stages: int) -> float:
+        """Towards the stage limits; 0 within them, unless an earlier price is to be taken back."""
+        least, most = self._classes.min_stages, self._classes.max_stages
+        if stages > most or self.prices.stage > 0:
+            return float(stages - most)
+        if stages < least or self.prices.stage < 0:
+            return float(stages - least)
+        return 0.0
 
 
-def through_costs(forward: Sweep, completion: IntArray) -> IntArray:
-    """[v]: bound-scale cost of the best priced path through each class (prices not yet given back)."""
-    return np.asarray((forward.reached + completion).min(axis=0))
+def opening_prices(classes: Classes) -> Prices:
+    """Prices at which the cheapest devices are just bought up: the dual of a fractional fill.
+
+    Each class holds at most `width` layers a time and costs `rate` per layer, fixed charges and cheapest hop included. Filling
+    the cheapest first until L layers lie somewhere gives the marginal rate; a cheaper class is worth the difference.
+    """
+    layers, count = classes.layer_count, classes.class_count
+    every = np.arange(count)
+    width = (classes.highest - np.arange(layers + 1)).max(axis=1)
+    hops = classes.hops.between(every[:, None], every[None, :]).min(axis=0) if count <= _DENSE else np.zeros(count)
+    entry = np.minimum(np.minimum(hops, classes.start), INFINITE >> 3)
+    rate = classes.prefix[:, -1] / layers + (classes.fixed + entry) / np.maximum(width, 1)
+    ranked = np.argsort(rate, kind="stable")
+    filled = np.cumsum((width * classes.limit)[ranked])
+    marginal = rate[ranked[min(int(np.searchsorted(filled, layers)), count - 1)]]
+    most = (INFINITE >> 3) // (int(classes.limit.sum()) + classes.max_stages)
+    return Prices(np.clip((marginal - rate) * width, 0, most).astype(np.int64))
+
+
+_DENSE = 2000
+
+
+def through_costs(reached: IntArray, completion: IntArray) -> IntArray:
+    """[v]: cost of the best priced path through each class (prices not yet given back)."""
+    return np.asarray((reached + completion).min(axis=0))

@@ -43,12 +43,17 @@ _MOST_COMBINATIONS: Final = 6
 def remedies_for(
     request: PlanRequest, kind: ShortfallKind, binds: Sequence[Change], gap_bytes: int
 ) -> tuple[Remedy, ...]:
-    """Every remedy found for a request that has no plan. `binds`: changes that lift the constraint that binds."""
+    """Every remedy found for a request that has no plan. `binds`: changes that lift the constraint that binds.
+
+    Where a constraint binds and not memory, changes that only free some bytes are no help and are left out.
+    """
     search = _Search(request, gap_bytes)
     singles = [search.judged((change,)) for change in (*binds, *_single_changes(request, search))]
-    more_memory_helps = kind is not ShortfallKind.CONSTRAINT
-    rooms = [search.judged((change,), exact) for change, exact in room_remedies(request)] if more_memory_helps else []
-    found = [*singles, *rooms, *search.combined(tuple(change for each in singles for change in each.changes))]
+    if kind is ShortfallKind.CONSTRAINT:
+        found = [remedy for remedy in singles if remedy.sufficient]
+    else:
+        rooms = [search.judged((change,), exact) for change, exact in room_remedies(request)]
+        found = [*singles, *rooms, *search.combined(tuple(change for each in singles for change in each.changes))]
     return tuple(sorted(found, key=_asked_order))
 
 

@@ -10,7 +10,8 @@ device is put between the two parts of a greedy order of the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from planner.changes import AddNode, Change, FreeBytes
 from planner.compiling import compile_instance
@@ -18,11 +19,14 @@ from planner.coordinators import coordinators_of
 from planner.dispatch import can_plan, must_meet
 from planner.enough import SpareRoom
 from planner.errors import MAX_BYTES
+from planner.feasibility import is_impossible
 from planner.fewest import largest_first
 from planner.instance import Instance
 from planner.memory import memory_need
 from planner.nodes import DeviceSpec
 from planner.request import PlanRequest
+
+SizedT = TypeVar("SizedT", AddNode, FreeBytes)
 
 _MOST_SEARCHED: Final = 3
 """Nodes for which freed bytes are searched by bisection."""
@@ -71,22 +75,26 @@ def _freed_by_search(request: PlanRequest, instance: Instance) -> Iterator[tuple
         if instance.device_count
         else []
     )
-    searched: dict[str, Change] = {}
+    searched: dict[str, FreeBytes] = {}
     for _, node_id, device in estimates[: 2 * _MOST_SEARCHED]:
         if node_id in searched or len(searched) == _MOST_SEARCHED:
             continue
         found = _least(lambda more: FreeBytes(node_id, device.id, more), request, room_to_free(device))  # noqa: B023
         if found is not None:
             searched[node_id] = found
-            yield found, False
+            yield found, _is_least(request, replace(found, usable_bytes=found.usable_bytes - 1))
 
 
 def _added_by_search(request: PlanRequest) -> Iterator[tuple[Change, bool]]:
     if (found := _least(AddNode, request, MAX_BYTES)) is not None:
-        yield found, False
+        yield found, _is_least(request, replace(found, usable_bytes=found.usable_bytes - 1))
 
 
-def _least(change_of: Callable[[int], Change], request: PlanRequest, most: int) -> Change | None:
+def _is_least(request: PlanRequest, less: Change) -> bool:
+    return not must_meet(request) and is_impossible(less.applied(request))
+
+
+def _least(change_of: Callable[[int], SizedT], request: PlanRequest, most: int) -> SizedT | None:
     """The least bytes that suffice: doubled until they do, then bisected."""
     high = min(most, 1 << 20)
     while not can_plan(change_of(high).applied(request)):

@@ -150,3 +150,43 @@ def test_duplicate_ids_are_refused() -> None:
         plan_split(
             ModelSpec("m", (LayerSpec(count=1, weight_bytes=1),)), [node, replace(node)], LinkMatrix(), Workload()
         )
+
+
+def timed_outcome(case: dict[str, Any], objective: str) -> SplitPlan:
+    nodes = [
+        NodeSpec.single(
+            node["id"],
+            usable_bytes=node["usable_bytes"],
+            memory_bandwidth_bytes_per_s=node["memory_bandwidth_bytes_per_s"],
+        )
+        for node in case["nodes"]
+    ]
+    return plan_split(
+        a_model(case), nodes, LinkMatrix.all_free(), Workload(context=0), objective=objective, engine="chain"
+    )
+
+
+def layers_by_node(plan: SplitPlan) -> dict[str, int]:
+    return {stage.node: stage.layers for stage in plan.stages}
+
+
+def a_case(name: str) -> dict[str, Any]:
+    return next(case for case in CASES if case["id"] == name)
+
+
+def test_one_fast_node_that_holds_the_model_is_not_joined_by_a_slow_one() -> None:
+    assert layers_by_node(timed_outcome(a_case("one-is-enough"), "latency")) == {"fast": 20}
+
+
+def test_big_slow_node_takes_only_what_the_fast_one_cannot_hold() -> None:
+    case = a_case("cpu-box-with-more-memory")
+    plan = timed_outcome(case, "latency")
+    assert layers_by_node(plan) == case["expect"]["latency_layers_by_node"]
+    assert plan.gap == 0
+
+
+def test_five_uneven_macs_share_layers_so_that_none_is_waited_for() -> None:
+    case = a_case("five-macs")
+    plan = timed_outcome(case, "throughput")
+    assert round(plan.value * 1000, 2) == case["expect"]["throughput_bottleneck_ms"]
+    assert plan.gap == 0
