@@ -21,11 +21,10 @@ from meshnode.events import Event
 from meshnode.membership.effects import Emit, Send
 from meshnode.membership.view import MeshView, NodeView, Status
 from meshnode.readiness import AskConfirm, Measure, SettleSettings, SplitRequest
-from meshnode.split import FenceFile, Fences, Gate, PlanAsked, Pursuit, PursuitSettings, Reservations
+from meshnode.split import HOST_MEMORY, FenceFile, Fences, Gate, PlanAsked, Pursuit, PursuitSettings, Reservations
 from meshnode.split.actions import Advertise, MakePlan, PursuitEffect, RunPlan, SetGate, StopPlan
 from meshnode.split.planning import plan_here
 from meshnode.split.reservation import (
-    HOST_MEMORY,
     Held,
     ReservationEffect,
     ReservedChanged,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from msgspec import structs
 
 from meshnode.membership.view import MeshView, NodeView, RttFigure, RttSource, Status
 from meshnode.readiness.reasons import ReasonCode
-from meshnode.readiness.request import Purpose, SplitRequest
+from meshnode.readiness.request import HOST_MEMORY, Purpose, SplitRequest
 from proto.ids import BootId, NodeId
 from proto.messages import Confirm
 from proto.parts import DeviceOffer, ModelOffer, OfferPart
@@ -95,12 +96,12 @@ class Candidate:
     answer: Answer | None
     patience_over: frozenset[ReasonCode]
 
-    @property
+    @cached_property
     def model(self) -> ModelOffer | None:
         """What it says of the request's model; None where it lists nothing of it."""
         return None if self.offer is None else model_in(self.offer, self.request.model)
 
-    @property
+    @cached_property
     def usable_rtt(self) -> RttFigure | None:
         """The RTT that counts: corroborated, or, where it is only asked what would be, an estimate marked as such."""
         figure = self.rtt
@@ -156,7 +157,8 @@ def offer_in_force(
         structs.replace(device, reserved_bytes=max(0, device.reserved_bytes - own_reserved.get(device.id, 0)))
         for device in offer.devices
     )
-    return structs.replace(offer, devices=devices)
+    host_bytes = offer.host_usable_bytes + own_reserved.get(HOST_MEMORY, 0)
+    return structs.replace(offer, devices=devices, host_usable_bytes=host_bytes)
 
 
 def _well_formed(offer: OfferPart) -> OfferPart:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from proto.ids import NodeId
 
@@ -88,6 +89,8 @@ class Eligibility:
             raise InvalidRequest("exclude", "", "a node id or its beginning, not an empty text (it would match all)")
 
 
+HOST_MEMORY: Final = "host_memory"
+"""The name under which a coordinator's own host memory (token embedding, host compute) is reserved."""
 NO_RESERVATIONS: Mapping[NodeId, Mapping[str, int]] = MappingProxyType({})
 
 
@@ -97,7 +100,8 @@ class SplitRequest:
 
     `model` is the ref as gossiped in offers; `manifest` the identity hash of the coordinator's package (None: not known
     or a profile). `coordinator` is the node from which paths and RTTs are judged, None is the local node.
-    `own_reserved` are bytes by node and device that this very split holds already: they count as free for its replan.
+    `own_reserved` are bytes by node and device (or `HOST_MEMORY`) that this very split holds already: they count as
+    free for its replan.
     """
 
     model: str

@@ -18,7 +18,7 @@ from meshnode.events import Event
 from meshnode.membership.effects import Emit
 from meshnode.membership.view import MeshView
 from meshnode.readiness.request import SplitRequest
-from meshnode.readiness.snapshot import QuorumNotReached, SplitParticipantSnapshot
+from meshnode.readiness.snapshot import SplitParticipantSnapshot
 from meshnode.readiness.waiter import AskConfirm, Failed, Finished, Measure, Waiter, WaiterEffect
 from proto.ids import NodeId
 from proto.messages import Confirm
@@ -158,6 +158,3 @@ class _Drive:
 
     def _stir(self) -> None:
         self._stirred.set()
-
-
-__all__ = ["Clock", "LatestView", "MeshFeed", "QuorumNotReached", "wait_for_split_participants"]

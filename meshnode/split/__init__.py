@@ -3,6 +3,7 @@
 `plan_now` and `wait_and_plan` only ask; `SplitDesk` carries splits out. Machines here are sans-IO.
 """
 
+from meshnode.readiness.request import HOST_MEMORY
 from meshnode.split.actions import Gate, PlanKind
 from meshnode.split.coordinator import Chosen, NoSource, NotWanted, choose_coordinator
 from meshnode.split.fence import FenceFile, Fences
@@ -10,7 +11,7 @@ from meshnode.split.inquiring import plan_now, wait_and_plan
 from meshnode.split.phase import Phase, PursuitSettings
 from meshnode.split.planning import PlanAsked, PlanRefused, PlanResult
 from meshnode.split.pursuit import Pursuit
-from meshnode.split.reservation import HOST_MEMORY, Held, Reservations
+from meshnode.split.reservation import Held, Reservations
 from meshnode.split.runner import SPLIT_MESSAGES, DeskPorts, SplitDesk, StageRunner
 
 __all__ = [

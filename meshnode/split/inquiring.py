@@ -7,6 +7,9 @@ the daemon for `meshnode plan` and `meshnode split`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+import anyio.to_thread
 
 from meshnode.events import Event
 from meshnode.membership.view import MeshView
@@ -43,5 +46,8 @@ async def wait_and_plan(
 async def plan_of(snapshot: SplitParticipantSnapshot, request: SplitRequest, asked: PlanAsked) -> PlanResult:
     """The plan or shortfall for `snapshot`. Every eligible participant is tried as coordinator, unless `asked` pins
     one or `request` names the one that will carry the plan out."""
-    job = plan_job(asked, snapshot, pin_coordinator=request.coordinator is not None)
+    # In a large mesh the RTTs of all pairs are some seconds of work, which must not stop the event loop.
+    job = await anyio.to_thread.run_sync(
+        partial(plan_job, asked, snapshot, pin_coordinator=request.coordinator is not None)
+    )
     return PlanResult(snapshot, await plan_in_worker(job), notes_on(snapshot))

@@ -14,16 +14,17 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any
 
 from meshnode.membership.view import MeshView, RttFigure, RttSource
+from meshnode.readiness.request import HOST_MEMORY
 from meshnode.readiness.snapshot import SplitParticipantSnapshot
 from meshnode.readiness.verdict import Excluded, Participant, ParticipantDevice
 from meshnode.split.holding import StageOrder
-from meshnode.split.reservation import HOST_MEMORY
 from planner.constraints import Constraints, Exclusion, Objective
-from planner.engine import LLAMA_CPP_RPC, EngineProfile
+from planner.engine import LLAMA_CPP_RPC, EngineProfile, Topology
 from planner.errors import MAX_BYTES
 from planner.links import Link, LinkMatrix
 from planner.model import ModelSpec
@@ -116,7 +117,8 @@ def plan_job(asked: PlanAsked, snapshot: SplitParticipantSnapshot, *, pin_coordi
             nodes.append(_stageless(own))
     excluded = tuple(exclusion_spec(exclusion) for exclusion in exclusions)
     known = [node.id for node in nodes] + [entry.node_id for entry in excluded if entry.node is not None]
-    links = links_between(snapshot.view, known, snapshot)
+    star = asked.engine.topology is Topology.STAR and pin_coordinator
+    links = links_between(snapshot.view, known, snapshot, only_coordinators=star)
     return PlanJob(replace(asked, constraints=constraints), tuple(nodes), links, excluded)
 
 
@@ -146,27 +148,28 @@ def exclusion_spec(exclusion: Excluded) -> Exclusion:
     )
 
 
-def links_between(view: MeshView, nodes: Iterable[str], snapshot: SplitParticipantSnapshot) -> LinkMatrix:
+def links_between(
+    view: MeshView, nodes: Iterable[str], snapshot: SplitParticipantSnapshot, *, only_coordinators: bool = False
+) -> LinkMatrix:
     """The RTTs among `nodes`, from the view's matrix. Bandwidth is not measured: None, unknown.
 
     Pairs with the coordinator carry the figure by which the node was judged; where that is unknown the pair is unknown
-    too, so that what is reported as `rtt=unknown` is not quietly known to the planner.
+    too, so that what is reported as `rtt=unknown` is not quietly known to the planner. `only_coordinators` leaves the
+    other pairs out: a star around a given coordinator has no use for them, and in a large mesh there are a million.
     """
-    ids = sorted(nodes)
+    ids = [NodeId(node) for node in sorted(nodes)]
     coordinator = snapshot.coordinator
     judged = {participant.node: participant for participant in snapshot.participants}
+    pairs: Iterable[tuple[NodeId, NodeId]] = permutations(ids, 2)
+    if only_coordinators:
+        others = [node for node in ids if node != coordinator]
+        pairs = [(coordinator, node) for node in others] + [(node, coordinator) for node in others]
     links: dict[tuple[str, str], Link] = {}
-    for source in ids:
-        for target in ids:
-            if source == target:
-                continue
-            other = judged.get(NodeId(target if source == coordinator else source))
-            if other is not None and coordinator in (source, target):
-                link = _judged_link(other)
-            else:
-                link = _link(view.rtt.get((NodeId(source), NodeId(target))))
-            if link is not None:
-                links[source, target] = link
+    for source, target in pairs:
+        other = judged.get(target if source == coordinator else source) if coordinator in (source, target) else None
+        link = _link(view.rtt.get((source, target))) if other is None else _judged_link(other)
+        if link is not None:
+            links[source, target] = link
     return LinkMatrix(links)
 
 

@@ -29,8 +29,6 @@ LEASE_S: Final = 10.0
 """A reservation without a commit lapses this long after the last sign of its coordinator (design, section 8)."""
 WORKER_PATIENCE_S: Final = 15.0
 """A committed stage is stopped this long after the last renewal (design, section 8)."""
-HOST_MEMORY: Final = "host_memory"
-"""The name under which a coordinator reserves its own host memory (token embedding, host compute)."""
 MAX_REASON: Final = 500
 
 

@@ -40,6 +40,7 @@ from meshnode.readiness import (
 )
 from meshnode.readiness.candidate import Answer, AnswerBasis
 from meshnode.readiness.judge import ALL_PATIENCE_OVER, judge_mesh
+from meshnode.readiness.request import HOST_MEMORY
 from meshnode.readiness.rules import RULES
 from proto.messages import Confirm
 from proto.parts import DeviceOffer, Role, Willingness
@@ -220,6 +221,13 @@ def test_what_the_split_itself_reserved_counts_as_free_for_its_replan() -> None:
     verdict = judged(a_node("b", offer=an_offer(B, usable_bytes=24 * GB, reserved_bytes=21 * GB)), request=request)
     assert isinstance(verdict, Participant)
     assert verdict.usable_bytes == 23 * GB
+
+
+def test_host_memory_the_split_itself_reserved_counts_as_free_for_its_replan() -> None:
+    request = replace(RUN, own_reserved={B: {HOST_MEMORY: 5 * GB}})
+    verdict = judged(a_node("b", offer=an_offer(B, host_usable_bytes=3 * GB)), request=request)
+    assert isinstance(verdict, Participant)
+    assert verdict.host_usable_bytes == 8 * GB
 
 
 def test_node_without_a_link_is_pending_while_it_connects_then_misses_a_path() -> None:
