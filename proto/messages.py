@@ -125,6 +125,13 @@ class Refusal(Message, frozen=True, tag="refusal"):
     required: WireText = ""
 
 
+class IdentityConflict(Message, frozen=True, tag="identity_conflict"):
+    """To a node whose key a second process used: the address it answers at itself, and the one that was refused."""
+
+    address: WireAddress
+    other_address: WireAddress
+
+
 # --- membership: gossip ---------------------------------------------------------------------------------------------
 
 
@@ -355,6 +362,7 @@ CONTROL_MESSAGES: dict[type[Message], int] = {
     Proof: 8 * _KIB,
     Welcome: 12 * _KIB,
     Refusal: 4 * _KIB,
+    IdentityConflict: 1 * _KIB,
     Revocations: 256 * _KIB,
     ViewHash: 1 * _KIB,
     Digest: 256 * _KIB,

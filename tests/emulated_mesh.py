@@ -38,6 +38,13 @@ class EmulatedMesh:
         self.port[name] = a_free_port()
         self.net.move(name, ("127.0.0.1", self.port[name]))
 
+    def shape_all(self, names: Sequence[str], conditions: LinkConditions) -> None:
+        """Place these nodes, with the same conditions between any two of them."""
+        for at, one in enumerate(names):
+            self.place(one)
+            for other in names[:at]:
+                self.net.shape_both(one, other, conditions)
+
     def start(
         self,
         name: str,

@@ -36,7 +36,7 @@ from meshnode.transport.settings import TransportSettings
 from meshnode.transport.switchboard import Switchboard
 from proto.errors import WireError
 from proto.ids import BootId, MeshId, NodeId
-from proto.messages import Message, Refusal, RefusalCode
+from proto.messages import IdentityConflict, Message, Refusal, RefusalCode
 from proto.parts import Role
 from proto.versions import OURS, VersionRange
 
@@ -83,7 +83,7 @@ class Endpoint:
             own_chain=gate.own_chain,
             check_chain=gate.check_chain,
         )
-        self._reports = Reports(observer, clock)
+        self._reports = Reports(identity.node, observer, clock)
         self._empty = anyio.Event()
         self.bound_addresses: tuple[str, ...] = ()
         """Where it listens, with the ports the system chose; known inside the block."""
@@ -284,7 +284,11 @@ class Endpoint:
 
     def message(self, link: Link, message: Message, received_at_s: float) -> None:
         """See `LinkOwner`."""
-        if link.peer is not None and self._judge.is_current(link):
+        if link.peer is None or not self._judge.is_current(link):
+            return
+        if isinstance(message, IdentityConflict):
+            self._reports.conflict(self._identity.node, message.address, message.other_address)
+        else:
             self._observer.message(link.peer, message, received_at_s)
 
     def datagram(self, link: Link, message: Message, received_at_s: float) -> None:
@@ -386,12 +390,19 @@ class Endpoint:
         if boot_id == self._identity.boot_id:
             link.refuse(Refusal(RefusalCode.NAMES_SELF, "this node dialled itself"), now_s)
             return
-        self._reports.conflict(self._identity.node, ", ".join(self.bound_addresses), link.address_text())
-        link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, "a living process with this node's key answers here"), now_s)
+        here, there = ", ".join(self.bound_addresses), link.address_text()
+        self._reports.conflict(self._identity.node, here, there)
+        sentence = "a living process with this node's key answers here"
+        link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here), now_s)
 
     def _conflicting(self, old: Link, new: Link) -> None:
         assert new.peer is not None, "a judged link has a peer"
-        self._reports.conflict(new.peer, old.address_text(), new.address_text())
+        here, there = old.address_text(), new.address_text()
+        self._reports.conflict(new.peer, here, there)
+        # Both processes hear of it with both addresses: the old one goes on, the new one is refused.
+        self.send(new.peer, IdentityConflict(here, there))
+        sentence = "another living process has this node's key"
+        new.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here), self._clock())
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 

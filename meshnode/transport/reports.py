@@ -44,7 +44,8 @@ CONFLICT_ADVICE = (
 class Reports:
     """Speaks to `observer`. Links that are reported up or down are authenticated."""
 
-    def __init__(self, observer: LinkObserver, clock: Callable[[], float]) -> None:
+    def __init__(self, own: NodeId, observer: LinkObserver, clock: Callable[[], float]) -> None:
+        self._own = own
         self._observer = observer
         self._clock = clock
         self._shed_at_s = float("-inf")
@@ -86,6 +87,7 @@ class Reports:
             code, text = refusal.code.value, refusal.text
             self._observer.emit(LinkRefused(peer, address, by_us, code, text, refusal.found, refusal.required))
         if refusal.code is RefusalCode.IDENTITY_IN_USE and not by_us and link.expected is not None:
+            self.conflict(self._own, refusal.found or "here", refusal.required or "unknown")
             self._observer.identity_in_use(link.expected, refusal.text)
 
     def rejected(self, link: Link, error: WireError) -> None:

@@ -25,13 +25,6 @@ TEN_GB = ("--declare-usable", "10GB")
 OVER_WIFI = LinkConditions(delay_ms=10, jitter_ms=1)
 
 
-def shaped(mesh: EmulatedMesh, names: tuple[str, ...], conditions: LinkConditions) -> None:
-    for at, one in enumerate(names):
-        mesh.place(one)
-        for other in names[:at]:
-            mesh.net.shape_both(one, other, conditions)
-
-
 def known_incarnation(node: RunningNode, other: RunningNode) -> int:
     shown = seen(node, other)
     assert shown is not None
@@ -40,7 +33,7 @@ def known_incarnation(node: RunningNode, other: RunningNode) -> int:
 
 def test_killed_node_is_dead_to_all_and_its_capacity_counts_nowhere(mesh: EmulatedMesh) -> None:
     names = ("attic", "study", "loft", "cellar")
-    shaped(mesh, names, OVER_WIFI)
+    mesh.shape_all(names, OVER_WIFI)
     *others, loft = mesh.found(*names, options=("--network", "lan", *TEN_GB))
     gone = loft.node
     for node in others:
@@ -78,7 +71,7 @@ def suspected_now(node: RunningNode, nodes: list[RunningNode]) -> list[str]:
 
 def test_clean_stop_is_seen_as_left_and_never_suspected(mesh: EmulatedMesh) -> None:
     names = ("attic", "study", "loft")
-    shaped(mesh, names, OVER_WIFI)
+    mesh.shape_all(names, OVER_WIFI)
     attic, study, loft = mesh.found(*names, options=TEN_GB)
     gone = loft.node
     assert loft.stop() == 0
