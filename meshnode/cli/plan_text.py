@@ -6,6 +6,7 @@ Node ids are shortened, and followed by the name where the mesh knows one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import click
@@ -16,6 +17,7 @@ from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 
 ID_LENGTH = 52
 SHORT_LENGTH = 10
+_ID = re.compile(r"\b[a-z2-7]{52}\b")
 
 STAGE_COLUMNS = (
     "STAGE", "NODE", "DEVICE", "LAYERS", "COUNT", "WEIGHTS", "KV", "OTHER", "TOTAL", "USABLE", "FREE", "TIME",
@@ -44,6 +46,11 @@ def node_text(node: str, names: Mapping[str, str]) -> str:
     return printable(f"{shown} ({name})" if name else shown)
 
 
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """`text` with every whole node id in it as people know the node."""
+    return printable(_ID.sub(lambda found: names.get(found[0]) or found[0][:SHORT_LENGTH], text))
+
+
 # --- a plan ----------------------------------------------------------------------------------------
 
 
@@ -63,10 +70,10 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     declared = frozenset(plan.get("declared", ()))
     print_table(STAGE_COLUMNS, [_stage_row(stage, names, declared) for stage in stages], right=right)
     click.echo()
-    for line in [_quality(plan), *_prediction(plan)]:
+    for line in [_quality(plan), *_prediction(plan, names)]:
         click.echo(line)
     for warning in plan["warnings"]:
-        click.echo(f"note: {printable(warning)}")
+        click.echo(f"note: {with_names(warning, names)}")
 
 
 def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:
@@ -101,12 +108,12 @@ def _quality(plan: Json) -> str:
     return f"objective {plan['objective']}: {value:g}{unit}, {proof} ({plan['method']})"
 
 
-def _prediction(plan: Json) -> list[str]:
+def _prediction(plan: Json, names: Mapping[str, str]) -> list[str]:
     prediction = plan["prediction"]
     if prediction is None:
         return ["capacity-only: it fits, but some speed or RTT is unknown, so no speed is predicted"]
     lines = [f"predicted {prediction['tokens_per_s']:.1f} tokens/s, {prediction['latency_s'] * 1000:.1f}ms per token"]
-    return lines + [f"  assumes {printable(assumption)}" for assumption in prediction["assumptions"]]
+    return lines + [f"  assumes {with_names(assumption, names)}" for assumption in prediction["assumptions"]]
 
 
 # --- a shortfall -----------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
     if report["remedies"]:
         click.echo("\nWhat would help, least effort first:")
         for number, remedy in enumerate(report["remedies"], 1):
-            click.echo(f"  {number}. {printable(remedy['asks'])} ({_effect(remedy)})")
+            click.echo(f"  {number}. {with_names(remedy['asks'], names)} ({_effect(remedy)})")
 
 
 def _requirement(parts: dict[str, int]) -> str:

@@ -83,6 +83,11 @@ def test_shortfall_shows_message_counted_left_out_and_remedies(capsys: pytest.Ca
     assert "2. use q8_0 (closes 12.9GB of the gap, not enough alone)" in text
 
 
+def test_ids_in_notes_are_shown_as_people_know_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = printed(capsys, a_plan(warnings=[f"RTT from {NODE} to {OTHER} is unknown"]))
+    assert "note: RTT from attic to zzzzzzzzzz is unknown" in text
+
+
 def test_names_of_peers_cannot_move_the_cursor() -> None:
     assert node_text(NODE, {NODE: "a\x1b[2J"}) == "mfrggzdfmz (a?[2J)"
 
