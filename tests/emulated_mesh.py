@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
-from emulation import LinkEmulator
+from emulation import LinkConditions, LinkEmulator
 from making_nodes import DEADLINE_S, MESHNODE, Nodes, RunningNode, a_free_port
 
 Json = dict[str, Any]

@@ -21,6 +21,8 @@ STALL_S = 0.1
 GRACE_S = 0.05
 """What the peers get then, once."""
 NO_SOCKET = "no_socket_of_its_address_family"
+OVERTAKEN = "overtaken"
+"""Another address was quicker; this one had not answered yet."""
 
 
 class Purpose(Enum):
@@ -98,6 +100,8 @@ class Dial:
         """The link made it: the others are not needed."""
         self._report(self._target_of(link), "linked")
         self._links.pop(self._target_of(link))
+        for target in self._links:
+            self._report(target, OVERTAKEN)
         self.cancel()
 
     def cancel(self) -> None:

@@ -1,0 +1,148 @@
+"""What lies between nodes: partitions, routers, nodes that not everybody reaches, and how far apart they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from emulated_mesh import (
+    EmulatedMesh,
+    all_linked,
+    capacity_bytes,
+    nobody_accused,
+    of_peer,
+    path_to,
+    seen,
+    status_of,
+    until,
+    wait_of_peer,
+)
+from emulation import LinkConditions, NatKind
+from making_nodes import RunningNode
+
+LEFT, RIGHT = ("attic", "study"), ("loft", "cellar")
+MODEL = "qwen3-coder-480b-a35b-q4_k_xl"
+
+
+def test_partition_heals_by_itself_and_brings_no_stale_fact_back(mesh: EmulatedMesh) -> None:
+    options = ("--network", "lan", "--declare-usable", "10GB")
+    attic, study, loft, cellar = mesh.found(*LEFT, *RIGHT, options=options)
+    mesh.net.partition(LEFT, RIGHT)
+    for here, there in (((attic, study), (loft, cellar)), ((loft, cellar), (attic, study))):
+        for node in here:
+            for other in there:
+                wait_of_peer(node, "peer.dead", other.node)
+            assert capacity_bytes(node) == 20_000_000_000
+    # Meanwhile both halves go on: in one a node leaves for good, in the other one comes back with another size.
+    assert path_to(loft, cellar) == path_to(attic, study) == "direct"
+    assert study.stop() == 0
+    wait_of_peer(attic, "peer.left", study.node)
+    cellar.stop()
+    cellar = mesh.start("cellar", "--network", "lan", "--declare-usable", "25GB")
+    all_linked([loft, cellar])
+    mesh.net.heal()
+    healed_at_s = time.monotonic()
+    all_linked([attic, loft, cellar], within_s=10)
+    print(f"healed in {time.monotonic() - healed_at_s:.2f} s")
+    for node in (attic, loft, cellar):
+        until(lambda node=node: capacity_bytes(node) == 45_000_000_000, "the new size, and no other", within_s=5)  # type: ignore[misc]
+    assert status_of(attic, study) == "left"
+    for node in (loft, cellar):
+        # Tombstones are no news to each other: whoever missed the goodbye goes on holding the node dead.
+        assert status_of(node, study) in {"dead", "left", None}
+        assert of_peer(node, "peer.returned", study.node) == []
+
+
+def test_isolated_one_of_three_sees_both_dead_and_heals(mesh: EmulatedMesh) -> None:
+    attic, study, loft = nodes = mesh.found("attic", "study", "loft")
+    mesh.net.partition(("attic", "study"), ("loft",))
+    for node, other in ((attic, loft), (study, loft), (loft, attic), (loft, study)):
+        wait_of_peer(node, "peer.dead", other.node)
+    mesh.net.heal()
+    all_linked(nodes, within_s=10)
+    for node, other in ((attic, loft), (study, loft), (loft, attic), (loft, study)):
+        assert len(of_peer(node, "peer.dead", other.node)) == 1
+    assert of_peer(attic, "peer.dead", study.node) == of_peer(study, "peer.dead", attic.node) == []
+
+
+def test_node_behind_a_nat_is_reached_over_its_own_dialled_links(mesh: EmulatedMesh) -> None:
+    mesh.place("loft")
+    mesh.net.put_behind_nat("loft", NatKind.PORT_MAPPING)
+    attic, study, loft = nodes = mesh.found("attic", "study", "loft")
+    for node in (attic, study):
+        shown = seen(node, loft)
+        assert shown is not None
+        assert shown["link"]["dialled_by_us"] is False
+        assert shown["link"]["address"] != mesh.address["loft"]
+    nobody_accused(nodes)
+
+
+@pytest.mark.parametrize("kind", list(NatKind))
+def test_router_that_forgets_its_mappings_is_a_migration_and_no_death(mesh: EmulatedMesh, kind: NatKind) -> None:
+    mesh.place("loft")
+    mesh.net.put_behind_nat("loft", kind)
+    attic, study, loft = nodes = mesh.found("attic", "study", "loft", options=("--network", "lan"))
+    before = {node.name: len(node.events("link.down")) for node in nodes}
+    mesh.net.rebind("loft")
+    for node in (attic, study):
+        event = wait_of_peer(node, "link.migrated", loft.node)
+        assert event["old_address"] != event["new_address"]
+        old = event["old_address"]
+        until(lambda node=node, old=old: (seen(node, loft) or {})["link"]["address"] != old, "its new address")  # type: ignore[misc]
+    all_linked(nodes)
+    for node in nodes:
+        assert len(node.events("link.down")) == before[node.name]
+        assert node.events("peer.dead") == []
+
+
+def test_node_that_one_member_alone_reaches_stays_alive_and_is_shown_as_relayed(mesh: EmulatedMesh) -> None:
+    quick = ("--dwell-s", "0.3", "--first-quorum-window-s", "0.3", "--pending-s", "0.5", "--deadline-s", "10")
+    options = ("--network", "lan", "--declare-usable", "80GB", *quick)
+    for name in ("attic", "study", "loft"):
+        mesh.place(name)
+    mesh.net.partition(("study",), ("loft",))
+    attic = mesh.start("attic", *options)
+    token = attic.invite("--uses", "2")
+    study, loft = (mesh.start(name, *options, token=token) for name in ("study", "loft"))
+    all_linked([attic, study])
+    all_linked([attic, loft])
+    for node, other in ((study, loft), (loft, study)):
+        until(lambda node=node, other=other: path_to(node, other) == "relayed", "the relayed path")  # type: ignore[misc]
+        # The path's second ping comes after 5.5 s: that long it was watched.
+        until(lambda node=node, other=other: samples(node, other) >= 2, "a second sample through the carrier")  # type: ignore[misc]
+        assert (seen(node, other) or {})["link"]["carrier"] == attic.node
+        assert status_of(node, other) == "alive"
+    nobody_accused([attic, study, loft])
+    report = study.json("split", MODEL, "--context", "8192", code=4)
+    assert (loft.node, "stage_path_relay_only") in [(out["node"], out["reason"]) for out in report["excluded"]]
+    mesh.net.heal()
+    all_linked([study, loft], within_s=40)
+
+
+def samples(node: RunningNode, other: RunningNode) -> int:
+    shown = seen(node, other)
+    return 0 if shown is None or shown["rtt"] is None else int(shown["rtt"]["samples"])
+
+
+def test_rtt_is_that_of_the_path(mesh: EmulatedMesh) -> None:
+    """Loosely, as a fact; how closely is the bench's figure."""
+    true_ms = {("attic", "study"): 20.0, ("attic", "loft"): 40.0, ("study", "loft"): 100.0}
+    for name in ("attic", "study", "loft"):
+        mesh.place(name)
+    for (one, other), rtt_ms in true_ms.items():
+        mesh.net.shape_both(one, other, LinkConditions(delay_ms=rtt_ms / 2))
+    nodes = {node.name: node for node in mesh.found("attic", "study", "loft", options=("--network", "lan"))}
+    for (one, other), rtt_ms in true_ms.items():
+        for node, peer in ((nodes[one], nodes[other]), (nodes[other], nodes[one])):
+            until(lambda node=node, peer=peer: (rtt_of(node, peer) or {}).get("corroborated"), "corroborated")  # type: ignore[misc]
+            shown = rtt_of(node, peer)
+            assert shown is not None
+            print(f"{node.name}-{peer.name}: {rtt_ms} ms, least {shown['min_ms']}, smoothed {shown['smoothed_ms']}")
+            assert shown["source"] == "measured"
+            assert rtt_ms * 0.99 <= shown["min_ms"] <= rtt_ms * 1.2
+
+
+def rtt_of(node: RunningNode, other: RunningNode) -> dict[str, Any] | None:
+    shown = seen(node, other)
+    return None if shown is None else shown["rtt"]
