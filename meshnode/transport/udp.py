@@ -148,14 +148,16 @@ class UdpSocket:
         """Send one datagram, from `local` where given. Returns the error that concerns *this* destination, if any;
         a datagram lost to a full buffer is no error."""
         ancillary = [local] if local is not None else []
-        for _ in range(3):
+        for attempt in range(3):
             try:
                 self._socket.sendmsg([data], ancillary, 0, to)
                 return None
             except OSError as error:
                 if error.errno in _LOST:
                     return None
-                if error.errno in _SOURCE_GONE and ancillary:
+                # Newer kernels say ENETUNREACH for a source that is no address of this machine any more, which an
+                # earlier datagram's error may be as well: the second one is this datagram's own.
+                if ancillary and (error.errno in _SOURCE_GONE or attempt == 1):
                     ancillary = []
                 elif error.errno not in _DEFERRED:
                     return error

@@ -1,0 +1,73 @@
+"""Several hosts with their own addresses, and the same container bridge on each. Needs root and network namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from emulated_mesh import all_linked, nobody_accused, seen, until
+from hosts_in_namespaces import PORT, Hosts, hindrance
+from making_nodes import Nodes, RunningNode
+
+pytestmark = pytest.mark.netns
+NAMES = ("attic", "study", "loft")
+BRIDGE = f"172.17.0.1:{PORT}"
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    """Three hosts on one switch."""
+    if (reason := hindrance()) is not None:
+        pytest.skip(f"no network namespaces here: {reason}")
+    with Hosts() as made:
+        for number, name in enumerate(NAMES, 1):
+            made.host(name, f"10.77.0.{number}")
+        yield made
+
+
+def a_mesh(nodes: Nodes, hosts: Hosts, *options: str) -> list[RunningNode]:
+    """One node on each host, all linked to all."""
+    listen = ("--listen", f"0.0.0.0:{PORT}", "--network", "lan", *options)
+    founder = nodes.start(NAMES[0], *listen, program=hosts.program(NAMES[0]))
+    token = founder.invite("--uses", "10")
+    others = [nodes.start(name, *listen, token=token, program=hosts.program(name)) for name in NAMES[1:]]
+    all_linked([founder, *others])
+    return [founder, *others]
+
+
+def linked_addresses(node: RunningNode, others: list[RunningNode]) -> dict[str, str]:
+    found = {other.name: seen(node, other) for other in others if other is not node}
+    return {name: shown["link"]["address"] for name, shown in found.items() if shown is not None and shown["link"]}
+
+
+def test_hosts_tell_their_real_addresses_and_no_container_bridge(nodes: Nodes, hosts: Hosts) -> None:
+    mesh = a_mesh(nodes, hosts)
+    for node in mesh:
+        assert node.json("status")["addresses"] == [f"{hosts.address[node.name]}:{PORT}"]
+        wanted = {name: f"{address}:{PORT}" for name, address in hosts.address.items() if name != node.name}
+        assert linked_addresses(node, mesh) == wanted
+    nobody_accused(mesh)
+
+
+def test_join_succeeds_though_every_host_advertises_the_bridge_first(nodes: Nodes, hosts: Hosts) -> None:
+    mesh = a_mesh(nodes, hosts, "--advertise", BRIDGE)
+    for node in mesh:
+        assert node.json("status")["addresses"] == [BRIDGE, f"{hosts.address[node.name]}:{PORT}"]
+        assert BRIDGE not in linked_addresses(node, mesh).values()
+    for joiner in mesh[1:]:
+        # On its own host the bridge's address is the joiner itself: another node than the one invited by.
+        dropped = joiner.wait_event("address.dropped")
+        assert (dropped["address"], dropped["answered_as"]) == (BRIDGE, joiner.node)
+    nobody_accused(mesh)
+
+
+def test_host_that_gets_another_address_stays_in_the_mesh(nodes: Nodes, hosts: Hosts) -> None:
+    attic, study, loft = mesh = a_mesh(nodes, hosts)
+    hosts.renumber("loft", "10.77.0.200")
+    for node in (attic, study):
+        until(lambda node=node: linked_addresses(node, [loft]) == {"loft": f"10.77.0.200:{PORT}"}, "its new address")  # type: ignore[misc]
+    all_linked(mesh)
+    for node in (attic, study):
+        until(lambda node=node: f"10.77.0.200:{PORT}" in (seen(node, loft) or {})["addresses"], "told to all", 25)  # type: ignore[misc]
+    for node in mesh:
+        assert node.events("peer.dead") == []
