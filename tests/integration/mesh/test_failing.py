@@ -109,6 +109,7 @@ def test_restart_quicker_than_any_detection_is_no_death(mesh: EmulatedMesh) -> N
     attic, study, loft = mesh.found("attic", "study", "loft", options=("--network", "lan"))
     old = known_incarnation(attic, loft)
     loft.stop(signal.SIGKILL)
+    mesh.relocate("loft")  # behind the same public address, as after a router's reboot
     again = mesh.start("loft", "--network", "lan")
     all_linked([attic, study, again])
     for node in (attic, study):
