@@ -31,6 +31,7 @@ _VERBS = {
     "events": "What happened, and with --follow what happens.",
     "bench": "Measure this machine's memory bandwidth.",
     "demo": "Show the whole thing on this machine, then clean up.",
+    "simulate": "Run a named membership scenario in virtual time.",
     "completion": "Print the shell completion script.",
     "version": "Versions of the program and its protocols.",
 }

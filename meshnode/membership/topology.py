@@ -89,13 +89,15 @@ class Topology:
         board = self._board
         if peer == board.node or peer in board.links:
             return
+        attempt = self.attempts.get(peer)
+        if attempt is not None and attempt.failures:
+            # What failed before it was known to live says nothing.
+            attempt.failures = 0
+            if attempt.timer is not None:
+                attempt.timer.cancel()
+                attempt.timer = None
         if board.is_large and len(board.links) + self._in_flight >= self._wanted_links() // 2:
             return
-        attempt = self.attempts.get(peer)
-        if attempt is not None and attempt.timer is not None and attempt.failures:
-            attempt.failures = 0
-            attempt.timer.cancel()
-            attempt.timer = None
         patience_s = 0.0 if board.node < peer else board.jittered(board.settings.dial_patience_s)
         self._schedule(peer, now + patience_s)
 

@@ -2,7 +2,7 @@
 
 Gossip bytes are those of the application's frames as sent (`ViewHash`, `Digest`, `Delta`, rows), probes apart, by the
 definition of the targets. UDP bytes are an estimate: each message alone in a packet, plus its share of
-acknowledgements. """
+acknowledgements."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Oracle:
         self._parts: dict[bytes, tuple[bytes, Part]] = {}
         self._claims: dict[bytes, Claim] = {}
         self._relays: dict[bytes, Relay] = {}
-        self._issued: set[tuple[NodeId, PartKind, int, int]] = set()
+        self._envelopes: dict[tuple[NodeId, PartKind, int, int], SignedPart] = {}
         self._made = 0
 
     def trust_of(self, node: NodeId, role: Role) -> Trust:
@@ -39,7 +39,11 @@ class Oracle:
 
     def was_issued(self, node: NodeId, kind: PartKind, incarnation: int, version: int) -> bool:
         """True where `node` itself signed such a part."""
-        return (node, kind, incarnation, version) in self._issued
+        return (node, kind, incarnation, version) in self._envelopes
+
+    def envelope_of(self, part: Part) -> SignedPart:
+        """The envelope `part` was signed in. Raises `KeyError` where nobody signed it."""
+        return self._envelopes[(NodeId(part.node), kind_of(part), part.incarnation, part.version)]
 
     def signature(self) -> bytes:
         self._made += 1
@@ -48,8 +52,9 @@ class Oracle:
     def sign_part(self, part: Part) -> SignedPart:
         kind, body, signature = kind_of(part), encode_part(part), self.signature()
         self._parts[signature] = (body, part)
-        self._issued.add((NodeId(part.node), kind, part.incarnation, part.version))
-        return SignedPart(kind, body, signature)
+        signed = SignedPart(kind, body, signature)
+        self._envelopes[(NodeId(part.node), kind, part.incarnation, part.version)] = signed
+        return signed
 
     def open_part(self, signed: SignedPart) -> Part | Rejection:
         held = self._parts.get(signed.signature)

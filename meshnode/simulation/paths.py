@@ -2,7 +2,7 @@
 
 Nodes stand at sites; a packet takes the distance between the sites, both access delays, and jitter. Loss is drawn for
 each packet. Partitions, broken directions and spikes can be switched while the simulation runs. All times one-way, in
-s. """
+s."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A link is one object with two ends. Datagrams are lost or arrive; control messages arrive in order, each loss costing a
 retransmission time-out that doubles (RFC 9002: 2 RTT plus 30 ms to begin with, at most 4 s here). An end that hears
-nothing for the idle time-out is told so. A dial takes three flights; what becomes of a second link to the same peer is
+nothing for the idle time-out is told so. A dial takes four flights; what becomes of a second link to the same peer is
 decided as in `meshnode.transport.link_table`, in short: a link that lives at both ends stays.
 
 What lives here: `Wire`, `SimulatedLink`. What does not: nodes (`world`), delay and loss (`paths`).
@@ -22,6 +22,8 @@ from proto.messages import Message, RefusalCode
 IDLE_TIMEOUT_S = 30.0
 """As `meshnode.transport.settings` has it."""
 DIAL_DEADLINE_S = 5.0
+FIRST_KNOCK_AGAIN_S = 0.2
+"""QUIC repeats its first packet after 2 x 100 ms initial RTT (aioquic), then doubles."""
 HANDSHAKE_FLIGHTS = 4
 HANDSHAKE_WORK_S = 0.004
 """Processor time of one handshake, both ends (facts, section 7)."""
@@ -165,21 +167,34 @@ class Wire:
     # --- dialling ---
 
     def dial(self, source: Station, target: NodeId, addresses: tuple[str, ...]) -> None:
-        """Three flights and the work of a handshake, or a failure after the deadline."""
+        """Four flights and the work of a handshake, or a failure after the deadline."""
+        self._knock(source, target, addresses, self._clock.now_s, FIRST_KNOCK_AGAIN_S)
+
+    def _knock(
+        self, source: Station, target: NodeId, addresses: tuple[str, ...], began_s: float, again_s: float
+    ) -> None:
+        """One first packet of a handshake; sent again, with doubling waits, as long as nobody answers."""
+        now_s = self._clock.now_s
         station = self._stations.get(target)
-        base_s = 0.0
-        reachable = station is not None and bool(set(addresses) & set(station.addresses))
-        if station is not None and reachable and station.accepts_dials:
+        answers = (
+            station is not None
+            and station.accepts_dials
+            and bool(set(addresses) & set(station.addresses))
+            and not self._is_cut_any(source.node, target)
+        )
+        if station is not None and answers:
             base_s = self._paths.one_way_s(source.node, target)
-            if not self._is_cut_any(source.node, target):
-                if station.is_running:
-                    due_s = self._clock.now_s + HANDSHAKE_WORK_S + self._flights_s(source.node, target, base_s)
-                    self._clock.at(due_s, self._dial_ends, source, target, base_s, self._clock.now_s)
-                    return
-                if self._icmp:
-                    self._clock.at(self._clock.now_s + 2 * base_s, self._dial_fails, source, target, "unreachable")
-                    return
-        self._clock.at(self._clock.now_s + DIAL_DEADLINE_S, self._dial_fails, source, target, "unreachable")
+            if station.is_running:
+                due_s = now_s + HANDSHAKE_WORK_S + self._flights_s(source.node, target, base_s)
+                self._clock.at(due_s, self._dial_ends, source, target, base_s, began_s)
+                return
+            if self._icmp:
+                self._clock.at(now_s + 2 * base_s, self._dial_fails, source, target, "unreachable")
+                return
+        if now_s + again_s < began_s + DIAL_DEADLINE_S:
+            self._clock.at(now_s + again_s, self._knock, source, target, addresses, began_s, 2 * again_s)
+        else:
+            self._clock.at(began_s + DIAL_DEADLINE_S, self._dial_fails, source, target, "unreachable")
 
     def _flights_s(self, source: NodeId, target: NodeId, base_s: float) -> float:
         total_s = 0.0
@@ -202,12 +217,12 @@ class Wire:
         acceptor = self._stations[target]
         if not source.is_running:
             return
+        took_too_long = self._clock.now_s - began_s > DIAL_DEADLINE_S
         busy_until_s = max(source.blocked_until_s, acceptor.blocked_until_s)
-        if busy_until_s > self._clock.now_s and acceptor.is_running:
-            due_s = min(busy_until_s, max(self._clock.now_s, began_s + DIAL_DEADLINE_S)) + 1e-6
+        if busy_until_s > self._clock.now_s and acceptor.is_running and not took_too_long:
+            due_s = min(busy_until_s, began_s + DIAL_DEADLINE_S) + 1e-6
             self._clock.at(due_s, self._dial_ends, source, target, base_s, began_s)
             return
-        took_too_long = self._clock.now_s - began_s > DIAL_DEADLINE_S
         if took_too_long or not acceptor.is_running or self._is_cut_any(source.node, target):
             source.dial_failed(target, "unreachable")
             return

@@ -1,0 +1,296 @@
+"""Scenarios of partitions, restarts, sleep, broken paths, NAT and hostile members: everybody finds back, nobody lies.
+
+Each is a situation from `tests/cases/membership.json` or the issue's list; the rules (`rules`) are checked all along.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from meshnode.events import Event, PeerSuspect
+from meshnode.membership.settings import LAN
+from meshnode.membership.view import PathKind, Status
+from meshnode.simulation.detection import WARM_UP_S, FalseDeaths
+from meshnode.simulation.hostile import HostileMember
+from meshnode.simulation.paths import Terrain
+from meshnode.simulation.scenario import Scenario, Stage
+from meshnode.simulation.world import Plan, SimulatedNode, World
+from proto.ids import NodeId
+
+HEAL_AT_MOST_S = 10.0
+
+
+def partition(stage: Stage) -> None:
+    """64 nodes fall into two halves for 30 s; then the link is back."""
+    world = stage.world(Plan(64, stage.seed))
+    world.start_all()
+    world.run(WARM_UP_S)
+    half = set(world.ids[:32])
+    world.paths.partition(dict.fromkeys(half, 1))
+    world.run(30.0)
+    sees_itself = sum(
+        _sees_exactly(world, node, half if node.node in half else set(world.ids) - half) for node in world.running()
+    )
+    stage.report.add("nodes that do not see exactly their half", 64 - sees_itself, at_most=0)
+    _heal(stage, world)
+
+
+def isolated_of_three(stage: Stage) -> None:
+    """One of three nodes is cut off for 20 s (hashicorp/serf 627)."""
+    world = stage.world(Plan(3, stage.seed))
+    world.start_all()
+    world.run(WARM_UP_S)
+    alone = world.ids[2]
+    world.paths.partition({alone: 1})
+    world.run(20.0)
+    sees = [_sees_exactly(world, world.nodes[alone], {alone})]
+    sees += [_sees_exactly(world, world.nodes[node], set(world.ids) - {alone}) for node in world.ids[:2]]
+    stage.report.add("nodes with a wrong view of their side", sees.count(False), at_most=0)
+    _heal(stage, world)
+
+
+def long_partition(stage: Stage) -> None:
+    """Two halves of 8 for two hours: healing is no slower after a long time."""
+    world = stage.world(Plan(8, stage.seed))
+    world.start_all()
+    world.run(WARM_UP_S)
+    world.paths.partition(dict.fromkeys(world.ids[:4], 1))
+    world.run(7200.0)
+    _heal(stage, world)
+
+
+def sleeping(stage: Stage) -> None:
+    """One of 16 nodes is stopped for 60 s and continued (slackhq/nebula 1287)."""
+    world = stage.world(Plan(16, stage.seed))
+    world.start_all()
+    world.run(WARM_UP_S)
+    sleeper = world.nodes[world.ids[5]]
+    accused: list[str] = []
+
+    def listen(observer: SimulatedNode, event: Event) -> None:
+        if isinstance(event, PeerSuspect) and event.accuser == sleeper.node:
+            accused.append(event.peer)
+
+    sleeper.block(60.0)
+    world.run(60.0 + 1e-6)
+    world.listeners.append(listen)
+    back_s = world.settle(30.0, lambda: all(world.statuses_right(node) for node in world.running()))
+    stage.report.add("back everywhere after waking", _or_never(back_s), "s", at_most=5.0)
+    stage.report.add("suspicions it raised", len(accused), at_most=0)
+
+
+def mass_restart(stage: Stage) -> None:
+    """All 16 restart at once; each comes back with a worse idea of the others' incarnations (memberlist 311)."""
+    world = stage.world(Plan(16, stage.seed))
+    world.start_all()
+    world.run(WARM_UP_S)
+    for _ in range(3):
+        for node in world.running():
+            node.kill()
+        world.run(0.5)
+        for node in world.nodes.values():
+            node.start()
+            if world.rng.random() < 0.3:
+                # A state directory restored from an old backup: the mesh knows higher numbers.
+                node.persisted_incarnation = max(0, node.persisted_incarnation - 2)
+        world.run(0.2)
+    settings = world.plan.settings
+    stage.report.add("all know all", _or_never(world.settle(30.0)), "s", at_most=10.0)
+    stage.report.add("sync interval", settings.sync_interval_s, "s")
+
+
+def leave_and_return(stage: Stage) -> None:
+    """Nodes leave and come back, after seconds and after their tombstones have gone (memberlist 140)."""
+    world = stage.world(Plan(8, stage.seed, settings=replace(LAN, tombstone_s=90.0)))
+    world.start_all()
+    world.run(WARM_UP_S)
+    back_s = []
+    for away_s in (0.2, 2.0, 20.0, 300.0):
+        leaver = world.nodes[world.rng.choice(world.ids)]
+        leaver.leave()
+        world.run(away_s + 0.1)
+        left = [node.machine.status_of(leaver.node) for node in world.running() if node.machine is not None]
+        stage.report.add(
+            f"held other than left or forgotten after {away_s:g} s",
+            sum(status not in (Status.LEFT, None) for status in left),
+            at_most=0,
+        )
+        leaver.start()
+        back_s.append(_or_never(world.settle(10.0, lambda: all(world.statuses_right(n) for n in world.running()))))
+    stage.report.add("back everywhere, maximum", max(back_s), "s", at_most=2.0)
+    stage.report.add("suspicions", world.counts.by_event["peer.suspect"], at_most=0)
+
+
+def false_accuser(stage: Stage) -> None:
+    """One of 16 nodes can't reach one healthy peer and keeps saying so (Mesh-LLM 417)."""
+    world = stage.world(Plan(16, stage.seed))
+    false_deaths = FalseDeaths(world)
+    held_dead: list[NodeId] = []
+    world.start_all()
+    world.run(WARM_UP_S)
+    accuser, accused = world.nodes[world.ids[4]], world.ids[9]
+    suspicions: dict[NodeId, int] = {}
+
+    def listen(observer: SimulatedNode, event: Event) -> None:
+        if isinstance(event, PeerSuspect) and event.peer == accused:
+            suspicions[observer.node] = suspicions.get(observer.node, 0) + 1
+
+    world.listeners.append(listen)
+    world.paths.break_path(accuser.node, accused)
+    health = 0
+    for _ in range(120):
+        world.run(1.0)
+        assert accuser.machine is not None
+        health = max(health, accuser.machine.awareness.score)
+        held_dead += [
+            n.node for n in world.running() if n.machine is not None and n.machine.status_of(accused) is Status.DEAD
+        ]
+    report = stage.report
+    report.add("deaths of anybody", len(false_deaths.victims), at_most=0)
+    report.add("suspicions held by the accuser", suspicions.pop(accuser.node, 0))
+    report.add("suspicions held by others", sum(suspicions.values()), at_most=0)
+    report.add("worst health score of the accuser", health)
+    report.add("observers that ever held it dead", len(set(held_dead)), at_most=0)
+    world.paths.heal()
+    report.add(
+        "linked again after the path is mended", _or_never(_until_linked(world, accuser, accused)), "s", at_most=60.0
+    )
+
+
+def reachable_from_one(stage: Stage) -> None:
+    """One of 8 nodes is reachable from a single peer only (hashicorp/serf 185)."""
+    world = stage.world(Plan(8, stage.seed))
+    false_deaths = FalseDeaths(world)
+    remote, door = world.ids[6], world.ids[2]
+    for node in world.ids:
+        if node not in (remote, door):
+            world.paths.break_path(node, remote)
+    world.nodes[remote].known[door] = world.nodes[door].addresses
+    world.start_all()
+    world.run(60.0)
+    before = len(world.counts.suspicions)
+    world.run(240.0)
+    report = stage.report
+    report.add("deaths of anybody", len(false_deaths.victims), at_most=0)
+    report.add("suspicions in 4 minutes", len(world.counts.suspicions) - before, at_most=0)
+    kinds = []
+    for observer in world.running():
+        assert observer.machine is not None
+        if observer.node not in (remote, door):
+            link = observer.machine.view(world.clock.now_s).nodes[remote].link
+            kinds.append(None if link is None else link.path)
+    report.add("observers without a relayed path to it", sum(kind is not PathKind.RELAYED for kind in kinds), at_most=0)
+
+
+def behind_nat(stage: Stage) -> None:
+    """Of 12 nodes 5 can dial out but not be dialled: they reach each other through the others."""
+    world = stage.world(Plan(12, stage.seed))
+    hidden = world.ids[7:]
+    for node in hidden:
+        world.nodes[node].accepts_dials = False
+    world.start_all()
+    world.run(60.0)
+    before = len(world.counts.suspicions)
+    world.run(120.0)
+    report = stage.report
+    report.add("all know all", _or_never(world.settle(5.0)), "s", at_most=5.0)
+    report.add("suspicions in 2 minutes", len(world.counts.suspicions) - before, at_most=0)
+    unreached = 0
+    for node in hidden:
+        machine = world.nodes[node].machine
+        assert machine is not None
+        view = machine.view(world.clock.now_s)
+        unreached += sum(view.nodes[other].link is None for other in world.ids if other != node)
+    report.add("pairs without any path", unreached, at_most=0)
+
+
+def hostile(stage: Stage) -> None:
+    """A member replays old records, forges others', claims impossible incarnations and accuses everybody."""
+    world = stage.world(Plan(12, stage.seed))
+    false_deaths = FalseDeaths(world)
+    world.start_all()
+    world.run(WARM_UP_S)
+    villain = HostileMember(world, world.nodes[world.ids[3]])
+    for _ in range(120):
+        villain.act()
+        world.run(0.5)
+    report = stage.report
+    report.add("deaths of others", len(false_deaths.victims - {villain.node}), at_most=0)
+    report.add("records rejected", world.counts.by_event["record.rejected"])
+    report.add("all know all", _or_never(world.settle(30.0)), "s", at_most=10.0)
+
+
+def random_faults(stage: Stage) -> None:
+    """24 nodes through five minutes of kills, restarts, leaves, stops, partitions and loss at random; then peace."""
+    world = stage.world(Plan(24, stage.seed, terrain=Terrain(sites=3, width_s=0.02), start_spread_s=2.0))
+    world.start_all()
+    world.run(WARM_UP_S)
+    for _ in range(60):
+        _random_fault(world)
+        world.run(world.rng.uniform(1.0, 9.0))
+    world.paths.heal()
+    world.paths.loss = 0.0
+    for node in world.nodes.values():
+        if not node.is_running:
+            node.start()
+    report = stage.report
+    report.add("all know all after faults stop", _or_never(world.settle(120.0)), "s", at_most=60.0)
+    report.add("events", sum(world.counts.by_event.values()))
+
+
+def _random_fault(world: World) -> None:
+    rng = world.rng
+    node = world.nodes[rng.choice(world.ids)]
+    kind = rng.choice(("kill", "start", "start", "leave", "stop", "split", "heal", "loss", "break"))
+    if kind == "start" and not node.is_running:
+        node.start()
+    elif kind == "kill" and node.is_running:
+        node.kill()
+    elif kind == "leave" and node.is_running:
+        node.leave()
+    elif kind == "stop" and node.is_running:
+        node.block(rng.choice((0.3, 2.0, 12.0, 45.0)))
+    elif kind == "split":
+        world.paths.partition({node: rng.randrange(2) for node in world.ids})
+    elif kind == "heal":
+        world.paths.heal()
+    elif kind == "loss":
+        world.paths.loss = rng.choice((0.0, 0.05, 0.2, 0.4))
+    elif kind == "break":
+        world.paths.break_path(node.node, rng.choice(world.ids), both_ways=rng.random() < 0.5)
+
+
+def _heal(stage: Stage, world: World) -> None:
+    world.paths.heal()
+    alive_s = world.settle(60.0, lambda: all(world.statuses_right(node) for node in world.running()))
+    stage.report.add("all hold all alive after healing", _or_never(alive_s), "s", at_most=HEAL_AT_MOST_S)
+    stage.report.add("one view after that", _or_never(world.settle(30.0)), "s", at_most=HEAL_AT_MOST_S)
+
+
+def _sees_exactly(world: World, observer: SimulatedNode, alive: set[NodeId]) -> bool:
+    assert observer.machine is not None
+    return {node for node in world.ids if observer.machine.status_of(node) is Status.ALIVE} == alive
+
+
+def _until_linked(world: World, a: SimulatedNode, b: NodeId) -> float | None:
+    return world.settle(90.0, lambda: b in a.links and a.node in world.nodes[b].links)
+
+
+def _or_never(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+SCENARIOS = (
+    Scenario("partition-64", "two halves for 30 s, whole again within 10 s", 64, partition),
+    Scenario("isolated-of-three", "one of three cut off for 20 s", 3, isolated_of_three),
+    Scenario("long-partition", "two halves of 8 for two hours", 8, long_partition),
+    Scenario("laptop-sleep", "stopped for 60 s: back within 5 s, accuses nobody", 16, sleeping),
+    Scenario("mass-restart", "all restart at once, some with old numbers", 16, mass_restart),
+    Scenario("leave-and-return", "gone for seconds and beyond the tombstone, back at once", 8, leave_and_return),
+    Scenario("false-accuser", "one broken path banishes nobody", 16, false_accuser),
+    Scenario("reachable-from-one", "alive through one peer, no flapping", 8, reachable_from_one),
+    Scenario("behind-nat", "5 of 12 can't be dialled: relayed paths", 12, behind_nat),
+    Scenario("hostile-member", "forgeries and replays change nothing", 12, hostile),
+    Scenario("random-faults", "five minutes of everything, then all know all", 24, random_faults),
+)
