@@ -265,7 +265,8 @@ class Wire:
         station = self._stations[end]
         if not station.is_running or station.links.get(peer) is not link:
             return
-        if self._clock.now_s - link.heard_s[end] < IDLE_TIMEOUT_S:
+        # The same sum as `_watch` schedules by: a difference may round below the time-out, for ever.
+        if self._clock.now_s < link.heard_s[end] + IDLE_TIMEOUT_S:
             self._watch(link, end, peer)
             return
         del station.links[peer]
