@@ -25,6 +25,7 @@ from meshnode.events import (
     NodeStalled,
     PeerIdentityConflict,
     PeerJoined,
+    PeerReturned,
     PeerUpdated,
     RecordRejected,
 )
@@ -374,11 +375,13 @@ class Membership:
         return own is not None and own.body != signed.body
 
     def _welcome(self, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
-        """The first identity of a node: it joins. A goodbye of somebody unknown is nobody's news."""
+        """The first identity of a node: it joins, or returns after its tombstone was forgotten. A goodbye of somebody
+        unknown is nobody's news."""
         if not isinstance(part, IdentityPart) or part.left:
             return
         node = NodeId(part.node)
         role = self._board.trust.role_of(node) or Role.CLIENT
+        floor = self._board.store.floor_left_by(node)
         entry = self._board.store.add(node, role, part.incarnation, now)
         if entry is None:
             self._board.emit(RecordRejected(node, via, "identity", "the mesh holds all the nodes it may"))
@@ -387,7 +390,10 @@ class Membership:
         self._note_boot(entry, part, now)
         if node in self._board.links:
             entry.heard_at_s = now
-        self._board.emit(PeerJoined(node, role.value, part.incarnation, None))
+        if floor is None:
+            self._board.emit(PeerJoined(node, role.value, part.incarnation, None))
+        else:
+            self._board.emit(PeerReturned(node, part.incarnation, floor.was.value, now - floor.since_s))
         self._gossip.learned(entry, signed, via, News.FRESH, now)
         self._topology.learned(node, now)
 

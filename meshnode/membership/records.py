@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct as Packing
 
@@ -138,6 +139,19 @@ class NodeEntry:
         self._digest = None
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What is left of a forgotten tombstone: a returning node must exceed `incarnation`. Kept until `until_s`.
+
+    `was` and `since_s` are the tombstone's own: how the node went, and when.
+    """
+
+    incarnation: int
+    until_s: float
+    was: Status
+    since_s: float
+
+
 class RecordStore:
     """All entries by node id, with the incremental view hash over the live ones."""
 
@@ -154,7 +168,7 @@ class RecordStore:
         self.grew_at_s = 0.0
         """When a node was added last."""
         self._view_hash = 0
-        self._floors: dict[NodeId, tuple[int, float]] = {}
+        self._floors: dict[NodeId, Floor] = {}
         self.changes = 0
         """Grows with every change of anything held."""
         self.refused_full = 0
@@ -237,7 +251,11 @@ class RecordStore:
         if entry is not None:
             return entry.incarnation if not entry.is_live else max(0, entry.incarnation - 1)
         floor = self._floors.get(node)
-        return floor[0] if floor else 0
+        return floor.incarnation if floor else 0
+
+    def floor_left_by(self, node: NodeId) -> Floor | None:
+        """What is remembered of a node whose tombstone is gone."""
+        return self._floors.get(node)
 
     def expire(self, now: float) -> None:
         """Turns old tombstones into floors, and forgets old floors."""
@@ -248,8 +266,9 @@ class RecordStore:
         ]
         for entry in old:
             self.remove(entry.node)
-            self._floors[entry.node] = (entry.incarnation, now + self._settings.floor_s)
-        for node in [node for node, (_, until) in self._floors.items() if until <= now]:
+            until_s = now + self._settings.floor_s
+            self._floors[entry.node] = Floor(entry.incarnation, until_s, entry.status, entry.status_since_s)
+        for node in [node for node, floor in self._floors.items() if floor.until_s <= now]:
             del self._floors[node]
         while len(self._floors) > self._settings.max_floors:
             self._floors.pop(next(iter(self._floors)))

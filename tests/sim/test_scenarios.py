@@ -21,6 +21,9 @@ QUICK = (
     "hostile-member",
     "start-16",
     "steady-16",
+    "laptop-sleep",
+    "leave-and-return",
+    "random-faults",
 )
 SLOW = (
     "loss-64-10",
@@ -28,9 +31,6 @@ SLOW = (
     "long-partition",
     "rtt-measured",
     "rtt-estimated",
-    "laptop-sleep",
-    "leave-and-return",
-    "random-faults",
     "thousand",
 )
 ONLY_SHOWN = {"kills-16"}
