@@ -42,8 +42,9 @@ class Hops(Protocol):
         """With source and target exchanged."""
         ...
 
-    def clusters(self) -> IntArray:
-        """[v]: number of the cluster of classes that are near each other."""
+    @property
+    def is_free(self) -> bool:
+        """Whether no passage between two devices costs anything, so that a relaxed route gains nothing by repeating."""
         ...
 
 
@@ -73,38 +74,9 @@ class DenseHops:
     def reversed(self) -> DenseHops:
         return DenseHops(np.ascontiguousarray(self.matrix.T))
 
-    def clusters(self) -> IntArray:
-        """Single linkage: a minimum spanning tree over hop costs (the cheaper direction), cut where its sorted edges
-        make their largest jump, if they at least double there.
-        """
-        count = len(self.matrix)
-        label = np.arange(count)
-        if count < 3:
-            return np.zeros(count, dtype=np.int64)
-        edges = _spanning_tree(np.minimum(self.matrix, self.matrix.T))
-        lengths = np.sort([edge[0] for edge in edges])
-        jump = int(np.diff(lengths).argmax())
-        longest = lengths[jump] if lengths[jump + 1] >= 2 * lengths[jump] else lengths[-1]
-        for length, one, other in edges:
-            if length <= longest:
-                label[label == label[other]] = label[one]
-        return np.asarray(np.unique(label, return_inverse=True)[1], dtype=np.int64)
-
-
-def _spanning_tree(near: IntArray) -> list[tuple[int, int, int]]:
-    """Prim's: (length, one end, other end) of each edge."""
-    count = len(near)
-    inside = np.zeros(count, dtype=bool)
-    inside[0] = True
-    best, parent = near[0].copy(), np.zeros(count, dtype=np.int64)
-    edges = []
-    for _ in range(count - 1):
-        new = int(np.where(inside, 2 * INFINITE, best).argmin())
-        edges.append((int(best[new]), int(parent[new]), new))
-        inside[new] = True
-        closer = ~inside & (near[new] < best)
-        parent[closer], best[closer] = new, near[new][closer]
-    return edges
+    @property
+    def is_free(self) -> bool:
+        return False
 
 
 class FreeHops:
@@ -150,8 +122,6 @@ class FreeHops:
     def reversed(self) -> FreeHops:
         return FreeHops(self._node, self._single, self._enter, self._leave)
 
-    def clusters(self) -> IntArray:
-        """By node, if any node has several devices; else all together."""
-        if not self._groups:
-            return np.zeros(len(self._node), dtype=np.int64)
-        return np.asarray(np.unique(self._node, return_inverse=True)[1], dtype=np.int64)
+    @property
+    def is_free(self) -> bool:
+        return not self._groups

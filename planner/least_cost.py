@@ -32,18 +32,20 @@ from planner.relaxation import (
     sweep,
     through_costs,
 )
-from planner.route_relaxation import RouteRelaxation, hop_matrix
+from planner.route_relaxation import Neighbourhoods, RouteRelaxation, extended, hop_matrix, worthwhile
 from planner.subset_dp import Completion, SubsetSearch
 
 _EXACT_ELEMENTS: Final = 16_000_000
 """Largest table of the dynamic programme over sets, in integers: 128 MB."""
 _PRICE_ROUNDS: Final = 48
-_ROUTE_ROUNDS: Final = 16
+_ROUTE_ROUNDS: Final = 12
+_REACH: Final = 50
 _ROUTE_CLASSES: Final = 320
-_ROUTE_ELEMENTS: Final = 24_000_000
+_ROUTE_ELEMENTS: Final = 8_000_000
 """Largest array of a remembering sweep, in integers; it keeps three."""
 _CANDIDATES: Final = 128
-_REMEMBERED: Final = (6, 8, 10)
+_REMEMBERED: Final = (7, 8, 9, 10, 11)
+_FIRST_WIDTH: Final = 100
 _WIDTHS: Final = (400, 3_200, 25_600)
 
 
@@ -71,8 +73,9 @@ class LeastCost:
         self._bound = -INFINITE
         self._tried: set[tuple[int, ...]] = set()
         self._repeats = np.zeros(classes.class_count)
+        self._memory: Neighbourhoods = []
+        self._recent: list[Path] = []
         self._prices = no_prices(classes)
-        self._cluster = classes.hops.clusters()
         self._ahead: Completion | None = None
         self._local: LocalSearch | None = None
 
@@ -93,7 +96,7 @@ class LeastCost:
             return self._least("priced relaxation met by local search")
         if self._is_small():
             return self._exact()
-        if self._classes.class_count <= _ROUTE_CLASSES:
+        if self._classes.class_count <= _ROUTE_CLASSES and not self._classes.hops.is_free:
             self._remember()
         if self._is_done():
             return self._least("route relaxation met by local search")
@@ -167,6 +170,8 @@ class LeastCost:
             self._count(path)
             self._raise_bound(ascent.step(forward.total, path, self._target()))
             self._set_prices(ascent.best_prices)
+            if number == 0:
+                self._search(_FIRST_WIDTH)
             if number % 8 == 7:
                 self._try(path)
             if number % 12 in (0, 4) and self._eliminate(None):
@@ -200,61 +205,59 @@ class LeastCost:
             self._raise_bound(self._cost)
         self._classes, self._origin = self._classes.subset(kept), self._origin[kept]
         self._prices, self._repeats = self._prices.subset(kept), self._repeats[kept]
-        self._cluster = self._cluster[kept]
+        self._renumber(kept)
         if self._ahead is not None:
             self._ahead = Completion(self._ahead.after[:, kept], self._ahead.before[:, kept])
         self._tried, self._local = set(), None
         return True
 
+    def _renumber(self, kept: IntArray) -> None:
+        """What is remembered, in the numbers of the classes that stay."""
+        number = {int(chosen): place for place, chosen in enumerate(kept)}
+        if self._memory:
+            self._memory = [[number[u] for u in self._memory[v] if u in number] for v in number]
+        self._recent = [[(number[v], end) for v, end in path if v in number] for path in self._recent]
+
     def _remember(self) -> None:
         """Rounds of remembering sweeps with more and more remembered, as long as they pay."""
-        for remembered in _REMEMBERED:
+        matrix = hop_matrix(self._classes)
+        repeats = np.where(self._classes.limit == 1, self._repeats, 0.0)
+        reach = self._target() // (_REACH * (1 + len(self._path or ())))
+        self._memory = worthwhile(matrix, repeats, reach, _REMEMBERED[0])
+        for size in _REMEMBERED:
             if self._is_done() or self._is_small() or self._effort.spent:
                 return
-            matrix = hop_matrix(self._classes)
-            cluster = np.unique(self._cluster, return_inverse=True)[1]
-            size = (1 << remembered) * self._classes.class_count * (self._classes.layer_count + 1)
-            work = RouteRelaxation.work(self._classes, cluster, remembered) * (_ROUTE_ROUNDS + 2)
-            if size > _ROUTE_ELEMENTS or work > self._effort.remaining_elements:
+            self._memory = extended(self._memory, self._recent, self._classes.limit == 1, size)
+            if RouteRelaxation.states(self._memory) * (self._classes.layer_count + 1) > _ROUTE_ELEMENTS:
                 return
-            critical = self._critical(cluster, remembered)
-            routes = RouteRelaxation(self._classes, matrix, cluster, critical)
-            self._ascend_routes(routes)
+            matrix = hop_matrix(self._classes)
+            self._ascend_routes(RouteRelaxation(self._classes, matrix, self._memory))
             if self._is_done() or self._effort.spent:
                 return
-            ceiling = min(INFINITE, self._cost + self._prices.returned(self._classes))
-            back = sweep(self._classes.reversed(), self._prices, self._effort).onward[::-1]
-            routes.sweep(self._prices, self._effort, back, ceiling)
-            reached, _ = routes.bounds()
-            mirror = RouteRelaxation(self._classes.reversed(), np.ascontiguousarray(matrix.T), cluster, critical)
-            ahead = np.asarray(sweep(self._classes, self._prices, self._effort).onward[::-1])
-            mirror.sweep(self._prices, self._effort, ahead, ceiling)
-            started, onward = mirror.bounds()
-            self._ahead = Completion(np.ascontiguousarray(onward[::-1]), np.ascontiguousarray(started[::-1]))
-            self._eliminate((reached, self._ahead.after))
+            self._look_ahead(matrix)
 
-    def _critical(self, cluster: IntArray, remembered: int) -> list[list[int]]:
-        single = self._classes.limit == 1
-        result = []
-        for number in range(int(cluster.max()) + 1):
-            mine = np.flatnonzero((cluster == number) & single & (self._repeats > 0))
-            ranked = mine[np.argsort(-self._repeats[mine], kind="stable")]
-            result.append(sorted(ranked[:remembered].tolist()))
-        return result
+    def _look_ahead(self, matrix: IntArray) -> None:
+        """Remembering sweeps from both ends at the best prices: drop classes, and keep the bounds for the last search."""
+        routes = RouteRelaxation(self._classes, matrix, self._memory)
+        routes.sweep(self._prices, self._effort)
+        mirror = RouteRelaxation(self._classes.reversed(), np.ascontiguousarray(matrix.T), self._memory)
+        mirror.sweep(self._prices, self._effort)
+        started, onward = mirror.bounds()
+        self._ahead = Completion(np.ascontiguousarray(onward[::-1]), np.ascontiguousarray(started[::-1]))
+        self._eliminate((routes.bounds()[0], self._ahead.after))
 
     def _ascend_routes(self, routes: RouteRelaxation) -> None:
         ascent = PriceAscent(self._classes, self._prices)
+        self._recent = []
         for number in range(_ROUTE_ROUNDS):
-            if self._effort.spent or self._is_done():
+            if self._effort.spent or self._is_done() or ascent.settled:
                 break
-            ahead = sweep(self._classes.reversed(), ascent.prices, self._effort).onward[::-1]
-            ceiling = min(INFINITE, self._cost + ascent.prices.returned(self._classes))
-            total = routes.sweep(ascent.prices, self._effort, ahead, ceiling)
-            if total >= ceiling:
+            total = routes.sweep(ascent.prices, self._effort)
+            if total >= INFINITE:
                 self._raise_bound(self._cost)
                 break
             path = routes.path()
-            self._count(path)
+            self._recent.append(path)
             if number % 3 == 0:
                 self._try(path)
             self._raise_bound(ascent.step(total, path, self._target()))

@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.classes import Classes
 from planner.effort import Effort
@@ -120,51 +121,57 @@ def relaxed_path(classes: Classes, prices: Prices, forward: Sweep) -> Path:
 class PriceAscent:
     """Raises the bound by moving prices along subgradients (Polyak: step = share x (target - bound) / |g|^2).
 
-    `target`: cost of the best plan known, or a guess. The best bound and its prices are kept; after a few rounds without
+    `target`: cost of the best plan known, or a guess. The best bound and its prices are kept; after two rounds without
     progress the search goes back to them with half the share.
     """
 
-    _PATIENCE = 4
-    _MOMENTUM = 0.3
+    _PATIENCE = 1
+    _MOMENTUM = 0.5
 
-    def __init__(self, classes: Classes, prices: Prices, share: float = 1.0) -> None:
+    def __init__(self, classes: Classes, prices: Prices, share: float = 0.7) -> None:
         self._classes, self._share = classes, share
         self.prices, self.best_prices = prices, prices
         self.best = -INFINITE
+        self._best_slope = np.zeros(classes.class_count + 1)
         self._direction = np.zeros(classes.class_count + 1)
         self._stalled = 0
 
     def step(self, total: int, path: Path, target: int) -> int:
         """Take in a relaxed path of priced cost `total`, choose the next prices; returns this round's bound."""
         bound = total - self.prices.returned(self._classes)
+        slope = self._slope(path)
         if bound > self.best:
-            self.best, self.best_prices, self._stalled = bound, self.prices, 0
+            self.best, self.best_prices, self._best_slope, self._stalled = bound, self.prices, slope, 0
         else:
             self._stalled += 1
         if self._stalled > self._PATIENCE:
             self._share, self._stalled = self._share / 2, 0
-            self.prices = self.best_prices
-            self._direction[:] = 0
-            return bound
-        self._move(path, max(target - bound, abs(target) // 10_000 + 1))
+            self._direction = self._best_slope
+            self._move(self.best_prices, self.best, target)
+        else:
+            self._direction = (1 - self._MOMENTUM) * slope + self._MOMENTUM * self._direction
+            self._move(self.prices, bound, target)
         return bound
 
     @property
     def settled(self) -> bool:
         """Whether the step has become too small to matter."""
-        return self._share < 1 / 64
+        return self._share < 1 / 100
 
-    def _move(self, path: Path, gap: int) -> None:
+    def _slope(self, path: Path) -> NDArray[np.float64]:
+        """How the bound changes with each price: uses beyond the limit; last the price per stage."""
+        used = np.bincount([chosen for chosen, _ in path], minlength=self._classes.class_count)
+        return np.append((used - self._classes.limit).astype(float), self._stage_slope(len(path)))
+
+    def _move(self, base: Prices, bound: int, target: int) -> None:
         classes = self._classes
-        used = np.bincount([chosen for chosen, _ in path], minlength=classes.class_count)
-        slope = np.append((used - classes.limit).astype(float), self._stage_slope(len(path)))
-        self._direction = (1 - self._MOMENTUM) * slope + self._MOMENTUM * self._direction
         towards = self._direction.copy()
-        towards[:-1][(self.prices.use <= 0) & (towards[:-1] < 0)] = 0
+        towards[:-1][(base.use <= 0) & (towards[:-1] < 0)] = 0
         length = float((towards**2).sum())
         if length == 0.0:
             return
-        moved = np.append(self.prices.use, self.prices.stage) + self._share * gap / length * towards
+        gap = max(target - bound, abs(target) // 10_000 + 1)
+        moved = np.append(base.use, base.stage) + self._share * gap / length * towards
         most = (INFINITE >> 3) // (int(classes.limit.sum()) + classes.max_stages)
         use = np.clip(moved[:-1], 0, most).astype(np.int64)
         self.prices = Prices(use, int(np.clip(moved[-1], -most, most)))

@@ -1,26 +1,35 @@
-"""A stronger lower bound for chains: relaxed routes that remember some of the devices they passed.
+"""A stronger lower bound: relaxed routes that remember some of the devices they passed.
 
-Lives here: `RouteRelaxation`. Not here: clusters (`planner.hops`), prices (`planner.relaxation`), or when it is worth its
-work (`planner.least_cost`).
+Lives here: `RouteRelaxation`, and the choice of what is remembered (`worthwhile`, `extended`). Not here: prices
+(`planner.relaxation`), or when it is worth its work (`planner.least_cost`).
 
 The relaxed programme of `planner.relaxation` may go back and forth between two near devices instead of crossing to
-another site, and prices can't forbid that (half of each of two bad routes is a good average). So classes that are near each
-other form clusters, and while a route stays in a cluster it remembers which of that cluster's `critical` classes it has
-used: those it can't repeat. Leaving the cluster forgets. This is the ng-route relaxation (Baldacci, Mingozzi, Roberti,
-Operations Research 59, 2011) with one neighbourhood per cluster; without clusters it is the decremental state-space
-relaxation of facts, section 5. With c critical classes per cluster a sweep costs O(2^c L (window T + sum of cluster sizes squared)).
+another site, and prices can't forbid that (half of each of two bad routes is a good average). So each class v has a small
+neighbourhood N(v), and a route carries a memory: which classes of N(v) it has used while it was in places that remember
+them. It can't repeat what it remembers:
+
+    memory after going on from u to v = (memory at u + {u}), cut down to N(v)        allowed if v is not in it before
+
+This is the ng-route relaxation (Baldacci, Mingozzi, Roberti, Operations Research 59, 2011), on top of layers and memory
+windows; neighbourhoods grow along the cycles that relaxed routes still make (Roberti, Mingozzi, Transportation Science 48,
+2014). The decremental state-space relaxation of facts, section 5, is the case of one N for all. A sweep costs
+O(L (states x window + transitions)), with 2^|N(v)| states per class. Only classes of one device are remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.classes import Classes
 from planner.effort import Effort
-from planner.hops import INFINITE, IntArray
+from planner.hops import INFINITE, BoolArray, IntArray
 from planner.relaxation import Path, Prices
+
+Neighbourhoods = list[list[int]]
+"""[v]: the other classes that a route remembers while it is at v."""
 
 
 def hop_matrix(classes: Classes) -> IntArray:
@@ -29,118 +38,152 @@ def hop_matrix(classes: Classes) -> IntArray:
     return classes.hops.between(every[:, None], every[None, :])
 
 
+def worthwhile(matrix: IntArray, repeats: NDArray[np.float64], reach: int, size: int) -> Neighbourhoods:
+    """For each class the `size` others most worth remembering: often repeated, and near on the scale of `reach`."""
+    near = np.minimum(np.minimum(matrix, matrix.T), INFINITE) - min(0, int(matrix.min(initial=0)))
+    worth = repeats[None, :] / (near + float(max(1, reach)))
+    np.fill_diagonal(worth, 0.0)
+    ranked = np.argsort(-worth, axis=1, kind="stable")[:, :size]
+    return [[int(u) for u in row if worth[v, u] > 0.0] for v, row in enumerate(ranked)]
+
+
+def extended(before: Neighbourhoods, paths: Iterable[Path], single: BoolArray, size: int) -> Neighbourhoods:
+    """Neighbourhoods that forbid the cycles of `paths`: what is repeated is remembered by everything in between."""
+    result = [list(each) for each in before]
+    for path in paths:
+        last: dict[int, int] = {}
+        for number, (chosen, _) in enumerate(path):
+            if chosen in last and single[chosen]:
+                for between, _ in path[last[chosen] + 1 : number]:
+                    if between != chosen and chosen not in result[between] and len(result[between]) < size:
+                        result[between].append(chosen)
+            last[chosen] = number
+    return result
+
+
 class RouteRelaxation:
-    """Sweeps over (set of remembered classes, last class, layer end). `critical[g]`: what cluster g remembers.
+    """Sweeps over states (last class, memory) and layer ends. States of class v lie at `_first[v]` + memory bits."""
 
-    Only classes of one device may be critical. Arrays are reused from sweep to sweep: 3 x (L+1) x 2^c x T integers.
-    """
-
-    def __init__(self, classes: Classes, matrix: IntArray, cluster: IntArray, critical: Sequence[Sequence[int]]) -> None:
-        self._classes, self._matrix, self._cluster = classes, matrix, cluster
-        count = classes.class_count
-        self.sets = 1 << max((len(each) for each in critical), default=0)
-        self._bit = np.zeros(count, dtype=np.int64)
-        for each in critical:
-            self._bit[list(each)] = 1 << np.arange(len(each))
-        self._source = self._sources()
-        self._groups = [np.flatnonzero(cluster == number) for number in range(len(critical))]
-        self._blocks = [np.ascontiguousarray(matrix[np.ix_(group, group)]) for group in self._groups]
-        self._between = np.where(cluster[:, None] == cluster[None, :], INFINITE, matrix)
-        shape = (classes.layer_count + 1, self.sets, count)
+    def __init__(self, classes: Classes, matrix: IntArray, remembered: Neighbourhoods) -> None:
+        self._classes, self._matrix = classes, matrix
+        sizes = np.array([1 << len(each) for each in remembered], dtype=np.int64)
+        self._first = np.cumsum(sizes) - sizes
+        self._class_of = np.repeat(np.arange(classes.class_count), sizes)
+        self.state_count = int(sizes.sum())
+        self._expired = self._expiries()
+        self._link(remembered)
+        shape = (classes.layer_count + 1, self.state_count)
         self._reached, self._onward, self._window = (np.full(shape, INFINITE, dtype=np.int64) for _ in range(3))
 
     @staticmethod
-    def work(classes: Classes, cluster: IntArray, remembered: int) -> int:
-        """Elements one sweep touches, roughly."""
-        sizes = np.bincount(cluster)
-        width = int((np.arange(classes.layer_count + 1)[None, :] - classes.lowest).mean()) + 1
-        return (1 << remembered) * classes.layer_count * (width * classes.class_count + 2 * int((sizes**2).sum()))
+    def states(remembered: Neighbourhoods) -> int:
+        """How many states there would be."""
+        return sum(1 << len(each) for each in remembered)
 
-    def _sources(self) -> IntArray:
-        """[set, v] -> flat index of (set before v, v); a row beyond the last where v can't be what was just added."""
-        sets = np.arange(self.sets)[:, None]
-        holds = (sets & self._bit[None, :]) > 0
-        before = np.where(self._bit[None, :] == 0, sets, np.where(holds, sets ^ self._bit[None, :], self.sets))
-        return np.asarray(before * len(self._bit) + np.arange(len(self._bit))[None, :])
+    def _link(self, remembered: Neighbourhoods) -> None:
+        """Transitions (source state, cost, target state), sorted by target; pairs that share nothing go by class."""
+        places = [{u: bit for bit, u in enumerate(each)} for each in remembered]
+        self._apart = np.full(self._matrix.shape, INFINITE, dtype=np.int64)
+        sources, targets, costs = [], [], []
+        for u, v in zip(*(axis.tolist() for axis in np.nonzero(self._matrix < INFINITE)), strict=True):
+            kept = [(bit, places[v][w]) for w, bit in places[u].items() if w in places[v]]
+            if not kept and u not in places[v] and v not in places[u] and u != v:
+                self._apart[u, v] = self._matrix[u, v]
+                continue
+            memory = np.arange(1 << len(remembered[u]))
+            if v in places[u]:
+                memory = memory[memory >> places[u][v] & 1 == 0]
+            after = np.full(len(memory), 1 << places[v][u] if u in places[v] else 0)
+            for bit, new in kept:
+                after |= (memory >> bit & 1) << new
+            sources.append(self._first[u] + memory)
+            targets.append(self._first[v] + (memory if u == v else after))
+            costs.append(np.full(len(memory), self._matrix[u, v]))
+        empty = np.zeros(0, dtype=np.int64)
+        target = np.concatenate([*targets, empty])
+        ranked = np.argsort(target, kind="stable")
+        self._sources, self._costs = np.concatenate([*sources, empty])[ranked], np.concatenate([*costs, empty])[ranked]
+        target = target[ranked]
+        self._heads = np.flatnonzero(np.r_[True, target[1:] != target[:-1]]) if len(target) else empty
+        self._targets = target[self._heads]
 
-    def sweep(self, prices: Prices, effort: Effort, completion: IntArray, ceiling: int) -> int:
-        """The least priced cost of a relaxed route, if it is below `ceiling`; else anything from `ceiling` up.
-
-        `completion[q, v]`: bound, at these prices, on what comes after a stage of v that ends at q; states that can't end
-        below the ceiling are dropped at once.
-        """
-        classes, total = self._classes, self._classes.layer_count
-        fixed = classes.fixed + prices.use + prices.stage
-        prefix = np.ascontiguousarray(classes.prefix.T)
+    def sweep(self, prices: Prices, effort: Effort) -> int:
+        """The least priced cost of a relaxed route."""
+        classes, total, of = self._classes, self._classes.layer_count, self._class_of
+        fixed = (classes.fixed + prices.use + prices.stage)[of]
+        prefix = np.ascontiguousarray(classes.prefix.T[:, of])
         self._onward[0] = INFINITE
-        self._onward[0, 0] = classes.start
+        self._onward[0, self._first] = classes.start
         self._window[0] = self._onward[0] - prefix[0]
-        padded = np.full((self.sets + 1, classes.class_count), INFINITE, dtype=np.int64)
-        floor = classes.lowest.min(axis=0)
+        floor, touched = classes.lowest.min(axis=0), 0
         for end in range(1, total + 1):
-            gone, low = classes.expired[end], int(floor[end])
-            if gone is not None:
-                self._window[gone[0], :, gone[1]] = INFINITE
+            if (gone := self._expired[end]) is not None:
+                self._window[gone] = INFINITE
             if not classes.cut[end]:
                 continue
+            low, reached = int(floor[end]), self._reached[end]
+            reached[:] = INFINITE
             if low < end:
-                padded[:-1] = self._window[low:end].min(axis=0)
-            else:
-                padded[:-1] = INFINITE
-            reached = self._reached[end]
-            np.minimum(padded.ravel()[self._source] + (prefix[end] + fixed), INFINITE, out=reached)
-            reached[reached >= ceiling - completion[end]] = INFINITE
+                np.minimum(self._window[low:end].min(axis=0) + (prefix[end] + fixed), INFINITE, out=reached)
+            touched += (end - low) * self.state_count
             if end < total:
                 self._pass_on(reached, self._onward[end])
                 np.subtract(self._onward[end], prefix[end], out=self._window[end])
-        sizes = [len(group) for group in self._groups]
-        effort.charge(self.work(classes, self._cluster, self.sets.bit_length() - 1), total * (8 + 3 * len(sizes)))
-        return min(INFINITE, int((self._reached[total] + classes.finish).min()))
+        effort.charge(touched + total * (3 * len(self._sources) + 6 * self.state_count), 12 * total)
+        return min(INFINITE, int((self._reached[total] + classes.finish[of]).min()))
+
+    def _expiries(self) -> list[tuple[IntArray, IntArray] | None]:
+        """[end]: (start, state) pairs that no stage ending from there on may have."""
+        sizes = np.diff(np.append(self._first, self.state_count))
+        result: list[tuple[IntArray, IntArray] | None] = []
+        for gone in self._classes.expired:
+            if gone is None:
+                result.append(None)
+                continue
+            begin, chosen = gone
+            count = sizes[chosen]
+            inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            result.append((np.repeat(begin, count), np.repeat(self._first[chosen], count) + inside))
+        return result
 
     def _pass_on(self, reached: IntArray, onward: IntArray) -> None:
         onward[:] = INFINITE
-        for group, block in zip(self._groups, self._blocks, strict=True):
-            inside = reached[:, group]
-            rows = np.flatnonzero(inside.min(axis=1) < INFINITE)
-            if not len(rows):
-                continue
-            inside = inside[rows]
-            best = np.full(inside.shape, INFINITE, dtype=np.int64)
-            sum_ = np.empty_like(best)
-            for source in np.flatnonzero(inside.min(axis=0) < INFINITE):
-                np.add(inside[:, source, None], block[source], out=sum_)
-                np.minimum(best, sum_, out=best)
-            onward[rows[:, None], group] = best
-        crossing = (reached.min(axis=0)[:, None] + self._between).min(axis=0)
-        np.minimum(onward[0], crossing, out=onward[0])
+        if len(self._sources):
+            onward[self._targets] = np.minimum.reduceat(reached[self._sources] + self._costs, self._heads)
+        least = np.minimum.reduceat(reached, self._first)
+        apart = (least[:, None] + self._apart).min(axis=0)
+        onward[self._first] = np.minimum(onward[self._first], apart)
+        np.minimum(onward, INFINITE, out=onward)
 
     def path(self) -> Path:
         """A route of the last sweep's least cost."""
         classes, end = self._classes, self._classes.layer_count
-        remembered, chosen = self._least(self._reached[end] + classes.finish)
+        state = int((self._reached[end] + classes.finish[self._class_of]).argmin())
         path: Path = []
         while True:
+            chosen = int(self._class_of[state])
             path.append((chosen, end))
-            remembered ^= int(self._bit[chosen])
             low = int(classes.lowest[chosen, end])
-            onward = self._onward[low:end, remembered, chosen] - classes.prefix[chosen, low:end]
-            end = low + int(onward.argmin())
+            end = low + int((self._onward[low:end, state] - classes.prefix[chosen, low:end]).argmin())
             if end == 0:
                 return path[::-1]
-            near = self._cluster == self._cluster[chosen]
-            hops = self._matrix[:, chosen]
-            inside = self._reached[end, remembered] + np.where(near, hops, INFINITE)
-            if inside.min() == self._onward[end, remembered, chosen]:
-                chosen = int(inside.argmin())
-            else:
-                remembered, chosen = self._least(self._reached[end] + np.where(near, INFINITE, hops))
+            state = self._before(state, end)
 
-    @staticmethod
-    def _least(costs: IntArray) -> tuple[int, int]:
-        row, column = np.unravel_index(int(costs.argmin()), costs.shape)
-        return int(row), int(column)
+    def _before(self, state: int, end: int) -> int:
+        """The state at `end` from which `state` is entered."""
+        place = int(np.searchsorted(self._targets, state))
+        if place < len(self._targets) and self._targets[place] == state:
+            heads = self._heads
+            high = int(heads[place + 1]) if place + 1 < len(heads) else len(self._sources)
+            low = int(heads[place])
+            cost = self._reached[end, self._sources[low:high]] + self._costs[low:high]
+            if cost.min() == self._onward[end, state]:
+                return int(self._sources[low + int(cost.argmin())])
+        cost = self._reached[end] + self._apart[self._class_of, self._class_of[state]]
+        return int(cost.argmin())
 
     def bounds(self) -> tuple[IntArray, IntArray]:
         """([q, v], [p, v]) of the last sweep: least cost with a stage of v just ended, or about to start."""
-        repeats = (np.arange(self.sets)[:, None] & self._bit[None, :]) > 0
-        return self._reached.min(axis=1), np.where(repeats[None], INFINITE, self._onward).min(axis=1)
+        reached = np.minimum.reduceat(self._reached, self._first, axis=1)
+        return reached, np.minimum.reduceat(self._onward, self._first, axis=1)
+

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import bench_codec, bench_mesh
+from bench import bench_codec, bench_mesh, bench_planner
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
     "mesh": bench_mesh.main,
     "detection": bench_mesh.detection,
+    "planner": bench_planner.main,
 }
 
 

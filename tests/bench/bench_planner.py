@@ -1,0 +1,163 @@
+"""The planner's speed at the sizes the issues name, and its figures beside the proportional rule's on test beds."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from planner import (
+    CapacityShortfall,
+    Exclusion,
+    LayerSpec,
+    Link,
+    LinkMatrix,
+    ModelSpec,
+    NodeSpec,
+    SplitPlan,
+    Workload,
+    plan_split,
+)
+
+GB = 10**9
+# usable GB, memory bandwidth GB/s: device classes of facts, section 6
+CLASSES = (
+    (80, 2039),
+    (40, 1555),
+    (32, 1792),
+    (24, 1008),
+    (24, 936),
+    (24, 300),
+    (16, 320),
+    (64, 800),
+    (96, 819),
+    (36, 546),
+)
+
+
+def a_mesh(nodes: int, seed: int, *, regions: int = 3) -> tuple[list[NodeSpec], LinkMatrix]:
+    """Random machines of known classes in a few places: 0.3 ms within, 10 to 60 ms between."""
+    rng = random.Random(seed)
+    where = [rng.randrange(regions) for _ in range(nodes)]
+    specs = []
+    for number in range(nodes):
+        usable, bandwidth = rng.choice(CLASSES)
+        specs.append(
+            NodeSpec.single(
+                f"n{number:04}",
+                usable_bytes=round(usable * GB * rng.uniform(0.6, 0.95)),
+                memory_bandwidth_bytes_per_s=bandwidth * 1e9,
+                host_usable_bytes=8 * GB,
+            )
+        )
+    far = [[0.3 if a == b else rng.uniform(10, 60) for b in range(regions)] for a in range(regions)]
+    links = {
+        (specs[a].id, specs[b].id): Link(far[where[a]][where[b]] + rng.uniform(0, 0.2), bandwidth_bytes_per_s=1.25e8)
+        for a in range(nodes)
+        for b in range(nodes)
+        if a != b
+    }
+    return specs, LinkMatrix(links)
+
+
+def a_model(layers: int, total_gb: float, seed: int = 1) -> ModelSpec:
+    """Layers that differ by a tenth, with their KV cache."""
+    rng = random.Random(seed)
+    each = total_gb * GB / layers
+    runs = tuple(
+        LayerSpec.with_f16_kv(count=1, weight_bytes=round(each * rng.uniform(0.95, 1.05)), kv_bytes_per_token=4096)
+        for _ in range(layers)
+    )
+    return ModelSpec("bench", runs, embedding_bytes=GB // 2, output_bytes=GB // 2, hidden_size=8192, vocabulary=128_256)
+
+
+def _timed(what: Callable[[], SplitPlan]) -> tuple[SplitPlan, float]:
+    started = time.perf_counter()
+    plan = what()
+    return plan, time.perf_counter() - started
+
+
+def _speed(nodes: int, layers: int, total_gb: float, goal: str, engines: Sequence[str]) -> None:
+    for engine in engines:
+        for seed in (1, 2, 3):
+            specs, links = a_mesh(nodes, seed)
+            model = a_model(layers, total_gb)
+            plan, seconds = _timed(
+                lambda specs=specs, links=links, model=model, engine=engine: plan_split(  # type: ignore[misc]
+                    model, specs, links, Workload(context=8192), engine=engine
+                )
+            )
+            gap = "unknown" if plan.gap is None else f"{100 * plan.gap:.2f} %"
+            print(
+                f"latency, {engine}, {nodes} nodes x {layers} layers, seed {seed}: {seconds:.2f} s, gap {gap},"
+                f" {len(plan.stages)} stages, {plan.method} ({goal})"
+            )
+
+
+def _shortfall() -> None:
+    specs, links = a_mesh(64, 5)
+    model = a_model(80, 4000)
+    excluded = [Exclusion("z", "client", node=NodeSpec.single("z", usable_bytes=100 * GB))]
+    started = time.perf_counter()
+    try:
+        plan_split(model, specs, links, Workload(context=8192), excluded=excluded)
+    except CapacityShortfall as shortfall:
+        seconds = time.perf_counter() - started
+        print(f"shortfall with {len(shortfall.report.remedies)} remedies, 64 nodes: {seconds:.2f} s (goal 3 s)")
+
+
+def _beside_proportional(name: str, model: ModelSpec, nodes: list[NodeSpec], links: LinkMatrix) -> None:
+    row = [f"{name:34}"]
+    for objective in ("latency", "throughput", "proportional"):
+        plan = plan_split(model, nodes, links, Workload(context=4096), objective=objective, engine="chain")
+        prediction = plan.prediction
+        figures = (
+            "unknown"
+            if prediction is None
+            else (f"{prediction.latency_s * 1000:8.2f} ms {1 / prediction.bottleneck_s:8.1f} tok/s")
+        )
+        row.append(figures)
+    print("  ".join(row))
+
+
+def _macs() -> list[NodeSpec]:
+    sizes = ((36, 264.4), (96, 344.0), (64, 308.7), (96, 351.2), (36, 177.6))
+    return [
+        NodeSpec.single(f"mac{n}", usable_bytes=size * GB, memory_bandwidth_bytes_per_s=speed * 1e9)
+        for n, (size, speed) in enumerate(sizes, 1)
+    ]
+
+
+def _cluster() -> list[NodeSpec]:
+    kinds = (("a100", 4, 40, 1555), ("l4", 8, 24, 300), ("t4", 12, 16, 320))
+    return [
+        NodeSpec.single(f"{kind}-{n:02}", usable_bytes=round(size * GB * 0.9), memory_bandwidth_bytes_per_s=speed * 1e9)
+        for kind, count, size, speed in kinds
+        for n in range(count)
+    ]
+
+
+def _all_linked(nodes: list[NodeSpec], rtt_ms: Callable[[int, int], float]) -> LinkMatrix:
+    pairs = [(a, b) for a in range(len(nodes)) for b in range(len(nodes)) if a != b]
+    return LinkMatrix({(nodes[a].id, nodes[b].id): Link(rtt_ms(a, b), bandwidth_bytes_per_s=1.25e9) for a, b in pairs})
+
+
+def main() -> None:
+    """Speeds first, then the table."""
+    _speed(12, 128, 180, "goal 1 s, exact", ("llama_cpp_rpc", "chain"))
+    _speed(64, 128, 400, "goal 5 s, gap under 2 %", ("llama_cpp_rpc", "chain"))
+    _speed(1000, 128, 400, "goal 20 s", ("llama_cpp_rpc", "chain"))
+    _shortfall()
+    print("\npredicted: the latency plan's, the throughput plan's, and the proportional rule's latency and tokens/s")
+    equal = ModelSpec("40 layers of 1 GB", (LayerSpec(count=40, weight_bytes=GB),), hidden_size=4096)
+    _beside_proportional("five Macs, free links", equal, _macs(), LinkMatrix.all_free())
+    seventy = ModelSpec("70B", (LayerSpec.with_f16_kv(count=80, weight_bytes=1_750_000_000, kv_bytes_per_token=4096),),
+                        embedding_bytes=2 * GB, output_bytes=2 * GB, hidden_size=8192)  # fmt: skip
+    cluster = _cluster()
+    _beside_proportional("24 nodes, 1 ms", seventy, cluster, _all_linked(cluster, lambda a, b: 1.0))
+    regional = _all_linked(cluster, lambda a, b: 1.0 if a % 3 == b % 3 else 50.0)
+    _beside_proportional("24 nodes, three regions at 50 ms", seventy, cluster, regional)
+
+
+if __name__ == "__main__":
+    main()
