@@ -38,19 +38,21 @@ DEFAULTS: Final[dict[str, Any]] = {
     "min_tokens_per_s": None,
     "best_effort": False,
     "forbidden_boundaries": (),
+    "explain": False,
 }
 """Every field of a wish. `model` has no default: it must be there."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A checked wish. `context` None is the largest that fits, at most the model's own."""
+    """A checked wish. `context` None is the largest that fits, at most the model's own. `explain`: also say why."""
 
     model: str
     workload: Workload
     objective: Objective
     engine: str
     constraints: Constraints
+    explain: bool = False
 
 
 def parse_wish(fields: Mapping[str, Any], *, also: frozenset[str] = frozenset()) -> Wish:
@@ -78,6 +80,7 @@ def parse_wish(fields: Mapping[str, Any], *, also: frozenset[str] = frozenset())
         objective=_word("objective", wish["objective"], Objective),
         engine=_one_of("engine", wish["engine"], tuple(ENGINES)),
         constraints=_constraints(wish),
+        explain=_switch("explain", wish["explain"]),
     )
 
 
@@ -90,6 +93,7 @@ def asked_of(wish: Wish, model: ModelSpec, smaller_files: tuple[ModelSpec, ...] 
         engine=engine_named(wish.engine),
         constraints=wish.constraints,
         smaller_files=smaller_files,
+        explain=wish.explain,
     )
 
 

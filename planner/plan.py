@@ -127,10 +127,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """Why a node holds a stage or none, in words, with its figures: ms for one layer there, ms for going there and
-    back.
+    """Why a node holds a stage or none, in words, with its figures.
 
-    A figure is None where it is unknown.
+    `layer_ms`: time for an average layer there; `hop_ms`: for going there and back; `without_value`: value of the best
+    plan found that keeps the node free of stages, in that plan's unit. None where unknown, not tried, or impossible.
     """
 
     node: str
@@ -138,6 +138,7 @@ class NodeVerdict:
     why: str
     layer_ms: float | None = None
     hop_ms: float | None = None
+    without_value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -147,6 +148,7 @@ class NodeVerdict:
             "why": self.why,
             "layer_ms": self.layer_ms,
             "hop_ms": self.hop_ms,
+            "without_value": self.without_value,
         }
 
 

@@ -23,6 +23,8 @@ PLAN_TIMEOUT_S = 300.0
 @click.option("--nodes", "nodes_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Plan for the machines in this TOML file instead of the mesh; no node needs to run.")  # fmt: skip
 @wish_options
+@click.option("--explain", is_flag=True, default=None,
+              help="Also say why each node is in or out, what binds, and what the next best plan is.")  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Also draw the plan into this file.")  # fmt: skip
 @click.option("--export", type=click.Choice(("json",)), help="Print the plan for other programs; the same as --json.")
@@ -42,6 +44,7 @@ def command(
     Examples:
       meshnode plan qwen3-coder-480b-a35b-q4_k_xl --context 32768
       meshnode plan ./model.gguf --objective fewest --svg plan.svg
+      meshnode plan llama-3.3-70b-q4_k_m --nodes my-machines.toml --explain
       meshnode plan llama-3.3-70b-q4_k_m --nodes my-machines.toml --json | jq .gap
     """
     wish = wish_of(model, options)

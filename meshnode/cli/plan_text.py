@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import click
 
 from meshnode.cli.client import Json
+from meshnode.cli.explain_text import print_explanation
 from meshnode.cli.output import NOTHING, gigabytes, print_table, printable
 from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 
@@ -74,6 +75,8 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
         click.echo(line)
     for warning in plan["warnings"]:
         click.echo(f"note: {with_names(warning, names)}")
+    if "explanation" in plan:
+        print_explanation(plan, lambda node: node_text(node, names))
 
 
 def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ _SHOWN = 6
 @dataclass(frozen=True)
 class PlanAsked:
     """What is asked of the planner, apart from the mesh. `constraints.coordinator` is filled in from the snapshot where
-    a plan is to be carried out."""
+    a plan is to be carried out. `explain`: also why the plan is as it is, for people; it costs planning again."""
 
     model: ModelSpec
     workload: Workload
@@ -48,6 +48,7 @@ class PlanAsked:
     engine: EngineProfile = LLAMA_CPP_RPC
     constraints: Constraints = field(default_factory=Constraints)
     smaller_files: tuple[ModelSpec, ...] = ()
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ def plan_here(job: PlanJob) -> PlanOutcome:
             excluded=job.excluded,
             engine=asked.engine,
             smaller_files=asked.smaller_files,
+            explain=asked.explain,
         )
     except CapacityShortfall as shortfall:
         return shortfall.report

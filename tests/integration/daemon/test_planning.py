@@ -71,6 +71,13 @@ def test_plan_asks_the_mesh_as_it_is_and_draws_it(nodes: Nodes, tmp_path_factory
     assert "picture" not in plan
 
 
+def test_plan_of_the_mesh_is_explained_when_asked(nodes: Nodes) -> None:
+    attic, study = a_mesh(nodes, attic="200GB", study="200GB")
+    plan = attic.json("plan", MODEL, *CONTEXT, "--explain")
+    assert {verdict["node"] for verdict in plan["explanation"]["nodes"]} == {attic.node, study.node}
+    assert "Why each node is in or out:" in attic.verb("plan", MODEL, *CONTEXT, "--explain")
+
+
 def test_alone_the_quorum_is_not_reached_and_exit_code_5_says_so(nodes: Nodes) -> None:
     attic = nodes.start("attic", *QUICK[:-1], "1.5", "--declare-usable", "80GB")
     assert attic.json("split", MODEL, code=5)["result"] == "quorum_not_reached"
