@@ -68,9 +68,12 @@ def _added_exactly(request: PlanRequest, spare: SpareRoom) -> Iterator[tuple[Cha
 def _freed_by_search(request: PlanRequest, instance: Instance) -> Iterator[tuple[Change, bool]]:
     estimates = (
         sorted(
-            (max(1, _estimate(instance, index) - device.usable_bytes), node_id, device)
-            for node_id, devices in _devices(request, instance).items()
-            for index, device in devices
+            (
+                (max(1, _estimate(instance, index) - device.usable_bytes), node_id, device)
+                for node_id, devices in _devices(request, instance).items()
+                for index, device in devices
+            ),
+            key=lambda estimate: (estimate[0], estimate[1], estimate[2].id),
         )
         if instance.device_count
         else []
