@@ -12,7 +12,9 @@ from planner.links import Link, LinkMatrix
 from planner.model import LayerSpec, ModelSpec
 from planner.nodes import DeviceSpec, NodeSpec, Willingness
 from planner.plan import HopPlan, SplitPlan, StagePlan
+from planner.replanning import Move, Replanned, replan
 from planner.shortfall import Remedy, ShortfallReport
+from planner.transfers import Transfer
 from planner.workload import CacheType, KvMode, Workload
 
 __all__ = [
@@ -31,14 +33,18 @@ __all__ = [
     "Link",
     "LinkMatrix",
     "ModelSpec",
+    "Move",
     "NodeSpec",
     "Objective",
     "Remedy",
+    "Replanned",
     "ShortfallReport",
     "SplitPlan",
     "StagePlan",
     "TargetPolicy",
+    "Transfer",
     "Willingness",
     "Workload",
     "plan_split",
+    "replan",
 ]

@@ -69,17 +69,29 @@ def plan_split(
     )
     if workload.context is None:
         request = request.at_context(largest_context(request, can_plan))
-    found = solve(request, effort=effort, should_stop=should_stop, deep=True)
-    if found is None or misses_target(request, found):
-        from planner.diagnosis import shortfall_report
-
-        raise CapacityShortfall(shortfall_report(request, found))
+    _, found = best_of(request, effort=effort, should_stop=should_stop)
     plan = build_plan(request, found)
     if not explain:
         return plan
     from planner.explaining import explained
 
     return explained(request, plan, effort=effort, should_stop=should_stop)
+
+
+def best_of(
+    request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None
+) -> tuple[Placeable, Found]:
+    """The request's best placement, and on what it was looked for. Raises `CapacityShortfall`, explained, without one.
+
+    The request's context must be known.
+    """
+    placeable = find_placement(request) or find_placement(request, work=DEEP_WORK)
+    found = None if placeable is None else _best_on(request, placeable, effort, should_stop)
+    if placeable is None or found is None or misses_target(request, found):
+        from planner.diagnosis import shortfall_report
+
+        raise CapacityShortfall(shortfall_report(request, found))
+    return placeable, found
 
 
 def can_plan(request: PlanRequest) -> bool:
@@ -102,18 +114,13 @@ def misses_target(request: PlanRequest, found: Found) -> bool:
     return must_meet(request) and target is not None and prediction is not None and prediction.tokens_per_s < target
 
 
-def solve(
-    request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None, deep: bool = False
-) -> Found | None:
-    """The request's best placement under its objective, or None where nothing fits; a target is tried for.
-
-    `deep`: search long before nothing is taken to fit where that can't be proved.
-    """
+def solve(request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None) -> Found | None:
+    """The request's best placement under its objective, or None where nothing fits; a target is tried for."""
     placeable = find_placement(request)
-    if placeable is None and deep:
-        placeable = find_placement(request, work=DEEP_WORK)
-    if placeable is None:
-        return None
+    return None if placeable is None else _best_on(request, placeable, effort, should_stop)
+
+
+def _best_on(request: PlanRequest, placeable: Placeable, effort: int, should_stop: ShouldStop) -> Found:
     found = _solve_on(request, placeable, effort, should_stop)
     return _towards_target(request, placeable, found, effort, should_stop)
 

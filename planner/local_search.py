@@ -145,7 +145,9 @@ class LocalSearch:
         free = [v for v in self._candidates if used[v] < self._classes.limit[v]]
         groups: dict[int, list[Move]] = {0: [], 1: []}
         for low in range(length):
-            groups[0] += [(low, (), high) for high in (low + 1, low + 2) if high <= length and length - high + low >= least]
+            groups[0] += [
+                (low, (), high) for high in (low + 1, low + 2) if high <= length and length - high + low >= least
+            ]
             groups[1] += [(low, (v,), low + 1) for v in free]
             if low + 2 <= length and length > least:
                 groups[1] += [(low, (v,), low + 2) for v in free]

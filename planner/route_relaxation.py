@@ -186,4 +186,3 @@ class RouteRelaxation:
         """([q, v], [p, v]) of the last sweep: least cost with a stage of v just ended, or about to start."""
         reached = np.minimum.reduceat(self._reached, self._first, axis=1)
         return reached, np.minimum.reduceat(self._onward, self._first, axis=1)
-

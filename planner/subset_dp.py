@@ -194,7 +194,9 @@ class SubsetSearch:
         """One sorted layer; rows of equal key and group become their minimum."""
         keys = np.concatenate([part.keys for part in parts]) if parts else np.zeros((0, self._words), dtype=np.int64)
         if not len(keys):
-            return _Layer(keys, np.zeros(0, dtype=np.int64), np.zeros((0, self._classes.layer_count + 1), dtype=np.int64))
+            return _Layer(
+                keys, np.zeros(0, dtype=np.int64), np.zeros((0, self._classes.layer_count + 1), dtype=np.int64)
+            )
         groups = np.concatenate([part.groups for part in parts])
         rows = np.concatenate([part.rows for part in parts])
         ranked = np.lexsort((groups, *keys.T))

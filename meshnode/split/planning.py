@@ -53,12 +53,17 @@ class PlanAsked:
 
 @dataclass(frozen=True)
 class PlanJob:
-    """Everything one call of the planner needs: plain, immutable, and small enough to be sent to a process."""
+    """Everything one call of the planner needs: plain, immutable, and small enough to be sent to a process.
+
+    `running`: the plan that runs now, which the new one is to leave in place as far as `margin` (a fraction) allows.
+    """
 
     asked: PlanAsked
     nodes: tuple[NodeSpec, ...]
     links: LinkMatrix
     excluded: tuple[Exclusion, ...]
+    running: SplitPlan | None = None
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,22 +229,21 @@ def _stageless(own: Excluded) -> NodeSpec:
 
 def plan_here(job: PlanJob) -> PlanOutcome:
     """Plans in this process; what the worker process runs. Raises nothing of the planner's: its errors are results."""
-    from planner import CapacityShortfall, InvalidPlanInput, plan_split
+    from planner import CapacityShortfall, InvalidPlanInput, plan_split, replan
 
     asked = job.asked
+    options: dict[str, Any] = {
+        "objective": asked.objective,
+        "constraints": asked.constraints,
+        "excluded": job.excluded,
+        "engine": asked.engine,
+        "smaller_files": asked.smaller_files,
+    }
     try:
-        return plan_split(
-            asked.model,
-            job.nodes,
-            job.links,
-            asked.workload,
-            objective=asked.objective,
-            constraints=asked.constraints,
-            excluded=job.excluded,
-            engine=asked.engine,
-            smaller_files=asked.smaller_files,
-            explain=asked.explain,
-        )
+        if job.running is not None:
+            mesh = (asked.model, job.nodes, job.links, asked.workload)
+            return replan(*mesh, job.running, margin=job.margin, **options).plan
+        return plan_split(asked.model, job.nodes, job.links, asked.workload, explain=asked.explain, **options)
     except CapacityShortfall as shortfall:
         return shortfall.report
     except InvalidPlanInput as error:

@@ -37,13 +37,14 @@ from meshnode.split.actions import Advertise, Gate, MakePlan, PlanKind, PursuitE
 from meshnode.split.coordinator import Chosen, NoSource, advertised_generation, can_coordinate, choose_coordinator
 from meshnode.split.fence import Fences
 from meshnode.split.holding import Holding
-from meshnode.split.moving import gains_enough, moved_bytes
+from meshnode.split.moving import gains_enough
 from meshnode.split.phase import DEFAULTS, Phase, PursuitSettings
 from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, notes_on, plan_job, stage_orders
 from meshnode.split.reporting import planned_event, shortfall_event
 from meshnode.split.reservation import StoreFences
 from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
 from planner.plan import SplitPlan
+from planner.transfers import moved_bytes
 from proto.ids import NodeId
 from proto.messages import Confirm, LeaseRenewal, Prepared
 
@@ -286,6 +287,8 @@ class Pursuit:
         if self.phase not in _HELD:
             self.phase = Phase.PLANNING
         job = plan_job(self._planning, snapshot, pin_coordinator=not self._request.is_profile)
+        if kind in (PlanKind.REPLAN, PlanKind.IMPROVE) and (run := self._standing.running) is not None:
+            job = replace(job, running=run.plan, margin=self._settings.improve_margin)
         return [MakePlan(self._tickets, kind, job, snapshot)]
 
     def _replan(self, view: MeshView) -> list[PursuitEffect]:
@@ -371,7 +374,7 @@ class Pursuit:
         generation = run.holding.fence.generation
         effects = self._say(planned_event(run.plan, generation))
         if old is not None:
-            moved = moved_bytes(self._planning.model, old.plan, run.plan)
+            moved = moved_bytes(self._planning.model, self._planning.engine, old.plan, run.plan)
             effects.append(Emit(SplitReplanned(self._request.model, generation, run.cause or "replaced", moved)))
         return effects
 
