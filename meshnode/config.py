@@ -37,20 +37,35 @@ class ConfigError(ValueError):
 
 
 def default_state_dir(environment: Mapping[str, str] | None = None) -> Path:
-    """`$XDG_STATE_HOME/meshnode`, or `~/.local/state/meshnode` (XDG Base Directory Specification 0.8)."""
+    """`$XDG_STATE_HOME/meshnode`, or `~/.local/state/meshnode` (XDG Base Directory Specification 0.8). Raises
+    `ConfigError` where there is neither."""
     variables = os.environ if environment is None else environment
     base = variables.get("XDG_STATE_HOME", "")
     # The specification: a relative path in the variable is invalid and must be ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "meshnode"
+    if base.startswith("/"):
+        return Path(base) / "meshnode"
+    home = _home()
+    if home is None:
+        raise ConfigError("state_dir", None, "a directory, since this user has no home that could hold one", "default")
+    return home / ".local" / "state" / "meshnode"
 
 
-def default_config_file(environment: Mapping[str, str] | None = None) -> Path:
-    """`$XDG_CONFIG_HOME/meshnode/node.toml`, or `~/.config/meshnode/node.toml`."""
+def default_config_file(environment: Mapping[str, str] | None = None) -> Path | None:
+    """`$XDG_CONFIG_HOME/meshnode/node.toml`, or `~/.config/meshnode/node.toml`; None for a user without a home."""
     variables = os.environ if environment is None else environment
     base = variables.get("XDG_CONFIG_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".config"
-    return root / "meshnode" / "node.toml"
+    if base.startswith("/"):
+        return Path(base) / "meshnode" / "node.toml"
+    home = _home()
+    return None if home is None else home / ".config" / "meshnode" / "node.toml"
+
+
+def _home() -> Path | None:
+    """None for a service's user that has neither `HOME` nor a place in the user database."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def load_config(
@@ -69,7 +84,8 @@ def load_config(
     given.update(_from_file(file, variables))
     given.update(_from_environment(variables))
     given.update(_from_flags(flags or {}))
-    given.setdefault("state_dir", default_state_dir(variables))
+    if "state_dir" not in given:
+        given["state_dir"] = default_state_dir(variables)
     config = NodeConfig(**given)  # type: ignore[arg-type]  # each value was parsed by its own field's parser
     _check_together(config)
     return config
@@ -105,14 +121,18 @@ def _from_environment(variables: Mapping[str, str]) -> dict[str, object]:
 
 def _from_file(explicit: Path | None, variables: Mapping[str, str]) -> dict[str, object]:
     named = explicit or (Path(variables["MESHNODE_CONFIG"]) if variables.get("MESHNODE_CONFIG") else None)
-    file = (named or default_config_file(variables)).expanduser()
-    if named is None and not file.exists():
+    file = named or default_config_file(variables)
+    if file is None:
         return {}
     try:
+        file = file.expanduser()
+        if named is None and not file.exists():
+            return {}
         content = file.read_text(encoding="utf-8")
         table = tomllib.loads(content)
-    except OSError as error:
-        raise ConfigError("config file", str(file), "a readable file", error.strerror or str(error)) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows the home directory that ~ means
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError("config file", str(file), "a readable file", reason or str(error)) from error
     except ValueError as error:
         # UnicodeDecodeError and TOMLDecodeError; the latter says line and column.
         raise ConfigError("config file", str(file), "valid TOML in UTF-8", str(error)) from error
@@ -147,5 +167,6 @@ def _parsed(setting: Setting, value: object, source: str) -> object:
 
 
 def _shown(found: object) -> str:
-    shown = repr(found)
+    # A repeatable flag comes as a tuple, also where it was given once; people wrote no parentheses.
+    shown = ", ".join(map(repr, found)) if isinstance(found, tuple) else repr(found)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -122,12 +122,12 @@ class NodeConfig:
     )] = 64  # fmt: skip
 
     max_memory: Annotated[int | None, Key(
-        _OFFER, values.positive_size,
+        _OFFER, values.memory_size,
         "Offer at most this much, over all devices.",
         example='"24GB"', default_text="no cap",
     )] = None  # fmt: skip
     declare_usable: Annotated[int | None, Key(
-        _OFFER, values.positive_size,
+        _OFFER, values.memory_size,
         "State what may be used instead of measuring it. Nothing is subtracted; it is marked `declared` everywhere.",
         example='"80GB"', default_text="measured",
     )] = None  # fmt: skip

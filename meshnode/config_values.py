@@ -29,6 +29,9 @@ MAX_SIZE_BYTES = 10**17
 """The largest figure the wire carries (`proto.shapes.MAX_BYTES_FIGURE`)."""
 
 
+MIN_MEMORY_BYTES = 10**6
+
+
 class WrongValue(ValueError):
     """A value cannot be meant; `expected` completes the sentence "expected ..."."""
 
@@ -75,11 +78,11 @@ def parse_size(value: object) -> int:
     return count
 
 
-def positive_size(value: object) -> int:
-    """As `parse_size`, and above zero."""
+def memory_size(value: object) -> int:
+    """As `parse_size`, and at least a megabyte: a plain `24` is a forgotten unit, no device gives 24 bytes."""
     count = parse_size(value)
-    if count == 0:
-        raise WrongValue(SIZE_EXPECTED + ", above 0")
+    if count < MIN_MEMORY_BYTES:
+        raise WrongValue(SIZE_EXPECTED + ", at least 1MB")
     return count
 
 
@@ -111,7 +114,10 @@ def path(value: object) -> Path:
     """A path; `~` is the home directory."""
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise WrongValue("a path")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise WrongValue("a path; the home directory that ~ means is not known") from error
 
 
 def number(minimum: float, maximum: float) -> Parser:

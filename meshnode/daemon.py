@@ -29,7 +29,7 @@ from meshnode.durable import StateError
 from meshnode.entering import enter
 from meshnode.events import LibraryMessage, NodeStopped
 from meshnode.logs import EventLog, LogFile, catch_library_logs
-from meshnode.node import Node, NodeFailed, Stop
+from meshnode.node import Node, NodeFailed, Recent, Stop
 from meshnode.service import port_holder
 from meshnode.state import StateDirectory
 from meshnode.transport.udp import ListenFailed
@@ -81,6 +81,7 @@ class _Process:
     def __init__(self, config: NodeConfig, log: EventLog) -> None:
         self._config = config
         self._log = log
+        self._recent = Recent(log)
         self._stop = Stop()
         self._entering = anyio.CancelScope()
 
@@ -122,7 +123,7 @@ class _Process:
         if self._stop.is_set():
             return
         started_s = time.monotonic()
-        await Node(self._config, state, admission, self._log, self._stop).live()
+        await Node(self._config, state, admission, self._log, self._recent, self._stop).live()
         self._log.emit(NodeStopped(node=identity.node, after_s=round(time.monotonic() - started_s, 3)))
 
     # --- what can stop it ---

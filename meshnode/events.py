@@ -496,12 +496,13 @@ class RttChanged(Event):
 
 @dataclass(frozen=True)
 class CapacityChanged(Event):
-    """What this machine offers changed by more than 5 %."""
+    """What this machine has to offer, on its devices or as a coordinator's host, changed by more than 5 %."""
 
     name: ClassVar[str] = "capacity.changed"
     level: ClassVar[Level] = Level.INFO
     usable_bytes: int
     old_usable_bytes: int
+    host_usable_bytes: int
     devices: int
     source: str
 
@@ -517,8 +518,18 @@ class CapacityNone(Event):
 
 
 @dataclass(frozen=True)
+class CapacityWarning(Event):
+    """Something costs this machine memory that it could give, or promises memory that it has not."""
+
+    name: ClassVar[str] = "capacity.warning"
+    level: ClassVar[Level] = Level.WARNING
+    device: str
+    finding: str
+
+
+@dataclass(frozen=True)
 class CapacityFinding(Event):
-    """A limit or a fault met while looking at this machine's memory."""
+    """Something learnt while looking at this machine's memory; nothing is wrong."""
 
     name: ClassVar[str] = "capacity.finding"
     level: ClassVar[Level] = Level.INFO

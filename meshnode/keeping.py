@@ -19,7 +19,7 @@ from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress, socket_address
 from meshnode.confirming import confirmation
 from meshnode.durable import StateError
-from meshnode.events import CapacityChanged, CapacityFinding, CapacityNone, Event, StateUnsaved
+from meshnode.events import CapacityChanged, CapacityFinding, CapacityNone, CapacityWarning, Event, StateUnsaved
 from meshnode.inventory import Inventory
 from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
@@ -113,7 +113,10 @@ class Keeper:
         for finding in capacity.findings:
             if (finding.code, finding.subject) in self._told or finding.severity is Severity.ERROR:
                 continue
-            self._emit(CapacityFinding(device=finding.subject, finding=finding.message))
+            if finding.severity is Severity.WARNING:
+                self._emit(CapacityWarning(device=finding.subject, finding=finding.message))
+            else:
+                self._emit(CapacityFinding(device=finding.subject, finding=finding.message))
         nothing = nothing_to_offer(capacity)
         if nothing is not None and (nothing.code, nothing.subject) not in self._told and self._role is Role.WORKER:
             self._emit(CapacityNone(reason=nothing.found, advice=nothing.advice))
@@ -126,7 +129,7 @@ class Keeper:
         self._emit(
             CapacityChanged(
                 usable_bytes=capacity.usable_bytes, old_usable_bytes=old_bytes,
-                devices=len(capacity.devices), source=source.value,
+                host_usable_bytes=capacity.host_usable_bytes, devices=len(capacity.devices), source=source.value,
             )
         )  # fmt: skip
 

@@ -49,6 +49,17 @@ GOODBYE_S = 0.15
 """Time for `left` to reach the peers before their links are closed."""
 
 
+class Recent:
+    """What the control interface tells of the past. Made before the node enters its mesh, so that `meshnode events`
+    begins with how it did."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.ring = EventRing()
+        self.counts = EventCounts()
+        log.listen(self.ring.add)
+        log.listen(self.counts.add)
+
+
 class NodeFailed(Exception):
     """The node can't go on: why, and what to do."""
 
@@ -92,7 +103,13 @@ class Node:
     a node that is no member any more."""
 
     def __init__(
-        self, config: NodeConfig, state: StateDirectory, admission: Admission, log: EventLog, stop: Stop
+        self,
+        config: NodeConfig,
+        state: StateDirectory,
+        admission: Admission,
+        log: EventLog,
+        recent: Recent,
+        stop: Stop,
     ) -> None:
         self._config = config
         self._state = state
@@ -102,10 +119,7 @@ class Node:
         self._identity = admission.identity
         self._name = config.name or socket.gethostname()[:40]
         self._role = self._role_now()
-        self._ring = EventRing()
-        self._counts = EventCounts()
-        log.listen(self._ring.add)
-        log.listen(self._counts.add)
+        self._recent = recent
 
     async def live(self) -> None:
         """Start, run until told to stop, leave."""
@@ -133,7 +147,7 @@ class Node:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             answers = Answers(
                 self._config, self._admission, mesh, keeper, splits, self._questions(mesh, keeper, tasks),
-                endpoint.counters, self._counts,
+                endpoint.counters, self._recent.counts,
                 bound=endpoint.bound_addresses, role=self._role, name=self._name, emit=self._log.emit,
             )  # fmt: skip
             servers = self._control_servers(answers)
@@ -189,12 +203,11 @@ class Node:
         )  # fmt: skip
 
     def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:
-        cache_dir = keeper.inventory.cache_dir
-        return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, cache_dir=cache_dir)
+        return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, inventory=keeper.inventory)
 
     def _control_servers(self, answers: Answers) -> list[ControlServer]:
         """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
-        app = control_app(answers, self._ring)
+        app = control_app(answers, self._recent.ring)
         path = socket_path(self._config.state_dir, self._config.control_socket)
         listener = bind(path, configured=self._config.control_socket is not None)
         note_path(self._state.path, path)
@@ -232,7 +245,7 @@ class Node:
         sd_notify("STOPPING=1")
         keeper.store_members()
         mesh.leave()
-        self._ring.close()
+        self._recent.ring.close()
         for server in servers:
             server.quit()
         await anyio.sleep(GOODBYE_S)

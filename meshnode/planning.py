@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -24,6 +23,7 @@ from meshnode.config import NodeConfig
 from meshnode.control.shapes import Json
 from meshnode.control.surface import ControlError
 from meshnode.events import Event
+from meshnode.inventory import Inventory
 from meshnode.mesh import Mesh
 from meshnode.models import ModelFileError, PackageKind, load_model
 from meshnode.models.package import ModelPackage
@@ -67,14 +67,14 @@ class Questions:
         *,
         clock: Callable[[], float],
         emit: Callable[[Event], None],
-        cache_dir: Path,
+        inventory: Inventory,
     ) -> None:
         self._config = config
         self._mesh = mesh
         self._tasks = tasks
         self._clock = clock
         self._emit = emit
-        self._cache_dir = cache_dir
+        self._inventory = inventory
         self._slots = anyio.CapacityLimiter(MAX_AT_ONCE)
 
     async def plan(self, fields: Json) -> Json:
@@ -128,7 +128,11 @@ class Questions:
     async def _question(self, fields: Json, purpose: Purpose) -> _Question:
         try:
             wish = parse_wish(fields, also=OTHER_FIELDS)
-            package = await load_model(wish.model, cache_dir=self._cache_dir, model_dirs=self._config.model_dirs)
+            # A model is known to the mesh by its name; here it may have a path that is in no model directory.
+            here = self._inventory.find(wish.model)
+            ref = wish.model if here is None else here.ref
+            cache_dir = self._inventory.cache_dir
+            package = await load_model(ref, cache_dir=cache_dir, model_dirs=self._config.model_dirs)
             return _Question(self._request(fields, package, purpose), asked_of(wish, package.spec))
         except (InvalidPlanInput, InvalidRequest) as error:
             raise ControlError.bad_field(error.field, error.found, error.expected) from error

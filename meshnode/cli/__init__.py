@@ -84,7 +84,7 @@ def _meshnode() -> None:
       meshnode run                       found a mesh (first machine)
       meshnode invite                    print a token for the next machine
       meshnode run --join TOKEN          join (next machine)
-      meshnode plan qwen3-coder-480b     where would its layers go?
+      meshnode plan qwen3-32b-q4_k_m     where would its layers go?
     """
 
 

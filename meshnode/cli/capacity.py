@@ -48,7 +48,9 @@ def _surveyed(state_dir: Path | None, config_file: Path | None) -> Json:
 def _print(capacity: Json) -> None:
     columns = ("DEVICE", "KIND", "NAME", "TOTAL", "OFFERED", "USABLE", "RESERVED", "BANDWIDTH", "FIGURE")
     rows = [_row(device) for device in capacity["devices"]]
-    print_table(columns, rows, right=frozenset(columns[3:8]))
+    print_table(
+        columns, rows, right=frozenset(columns[3:8]), spare=("RESERVED", "KIND", "TOTAL"), prose=frozenset({"NAME"})
+    )
     source = "declared" if capacity["host_declared"] else "measured"
     host = f"{gigabytes(capacity['host_usable_bytes'])} ({source})"
     click.echo(f"\nusable in all {gigabytes(capacity['usable_bytes'])}; as a coordinator's host {host}")

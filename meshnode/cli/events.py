@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from meshnode.cli.output import printable
 _COLOURS = {"debug": "bright_black", "info": "green", "warning": "yellow", "error": "red"}
 _LEVELS = ("debug", "info", "warning", "error")
 _HEAD = ("id", "timestamp", "level", "event")
+_ID = re.compile(r"\b([a-z2-7]{10})[a-z2-7]{42}\b")
 
 
 @click.command(short_help="What happened, and with --follow what happens.")
@@ -67,5 +69,4 @@ def _value(name: str, value: object) -> str:
         return "[" + ", ".join(_value(name, entry) for entry in value) + "]"
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{value / 1e9:.1f}GB"
-    text = str(value)
-    return text[:10] if len(text) == 52 and text.isalnum() and text.islower() else text
+    return _ID.sub(r"\1", str(value))

@@ -29,12 +29,12 @@ def print_explanation(plan: Json, named: Named) -> None:
         click.echo(f"  {line}")
     click.echo("\nMemory by part:")
     print_table(BYTES_COLUMNS, [_bytes_row(stage, named) for stage in plan["stages"]],
-                right=frozenset(BYTES_COLUMNS) - {"NODE"})  # fmt: skip
+                right=frozenset(BYTES_COLUMNS) - {"NODE"}, spare=("STATE", "ENDPOINT"))  # fmt: skip
     click.echo("\nWhy each node is in or out:")
     used = [verdict for verdict in told["nodes"] if verdict["used"]]
     unused = [verdict for verdict in told["nodes"] if not verdict["used"]]
     rows = [_node_row(verdict, named) for verdict in [*used, *unused[:MOST_UNUSED]]]
-    print_table(NODE_COLUMNS, rows, right=frozenset({"PER LAYER", "THERE AND BACK"}))
+    print_table(NODE_COLUMNS, rows, right=frozenset({"PER LAYER", "THERE AND BACK"}), prose=frozenset({"WHY"}))
     if len(unused) > MOST_UNUSED:
         click.echo(f"and {len(unused) - MOST_UNUSED} more without a stage (--json lists them)")
     click.echo(f"\nRunner-up: {_runner_up(plan, told['runner_up'], named)}")

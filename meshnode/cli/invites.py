@@ -9,6 +9,9 @@ import click
 from meshnode.cli.client import Json, client_of, json_option, node_options
 from meshnode.cli.output import print_json, print_table
 
+ID_LENGTH = 12
+"""Enough of a token's id to name it; --json has the whole."""
+
 
 @click.group(invoke_without_command=True, short_help="List the tokens this node issued, or revoke one.")
 @node_options
@@ -33,7 +36,8 @@ def command(ctx: click.Context, state_dir: Path | None, config_file: Path | None
         click.echo("this node has issued no tokens; `meshnode invite` makes one")
         return
     columns = ("ID", "ROLE", "MAY INVITE", "USES LEFT", "EXPIRES", "STATE", "JOINED")
-    print_table(columns, [_row(one) for one in answer["invites"]])
+    rows = [_row(one) for one in answer["invites"]]
+    print_table(columns, rows, spare=("MAY INVITE", "ROLE"), prose=frozenset({"JOINED"}))
 
 
 @command.command(short_help="Make a token worthless.")
@@ -56,4 +60,5 @@ def _row(invite: Json) -> tuple[str, ...]:
     uses = "unlimited" if invite["uses"] is None else f"{invite['uses_left']} of {invite['uses']}"
     joined = ", ".join(node[:10] for node in invite["redeemed_by"]) or "-"
     may_invite = "yes" if invite["may_invite"] else "no"
-    return (invite["token_id"], invite["role"], may_invite, uses, invite["expires_at"], invite["state"], joined)
+    token_id = invite["token_id"][:ID_LENGTH]
+    return (token_id, invite["role"], may_invite, uses, invite["expires_at"], invite["state"], joined)

@@ -26,7 +26,8 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
         print_json(answer)
         return
     if answer["models"]:
-        print_table(("MODEL", "KIND", "WANTED BY", "COMPLETE AT", "HELD"), [_row(model) for model in answer["models"]])
+        columns = ("MODEL", "KIND", "WANTED BY", "COMPLETE AT", "HELD")
+        print_table(columns, [_row(model) for model in answer["models"]], prose=frozenset(columns[2:]))
     else:
         click.echo("no node of the mesh holds or wants a model; `model_dirs` and `models` in the config say so")
     if answer["profiles"]:

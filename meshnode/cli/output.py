@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NOTHING = "-"
 WIDE = 200
 """Columns where no terminal tells how wide it is: a pipe must not cut words off."""
+MIN_PROSE = 16
+"""Columns that a text broken into lines needs at least to be read."""
 
 
 def print_json(value: object) -> None:
@@ -34,18 +36,63 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[str] = frozenset()) -> None:
-    """A table without lines around it. Columns named in `right` are aligned right, as figures are."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[str] = frozenset(),
+    spare: Sequence[str] = (),
+    prose: frozenset[str] = frozenset(),
+) -> None:
+    """A table without lines around it. Columns named in `right` are aligned right, as figures are.
+
+    Where the terminal is too narrow, columns of `spare` go, empty ones first, then in their order, and a line says
+    which. Only columns of `prose` are meant to be broken into lines; an id or a figure in pieces can't be read.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    out = console()
+    left_out = _too_many(columns, rows, spare, prose, out.width)
+    kept = [column for column in columns if column not in left_out]
+    whole = _width(kept, columns, rows, prose) <= out.width
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for column in kept:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        # Unbroken only where all fits: otherwise rich would cut the rest of a cell off.
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole and column not in prose)
     for row in rows:
         # Texts of peers are data: as `Text` they can't carry markup.
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console().print(table)
+        cells = (Text(printable(cell)) for column, cell in zip(columns, row, strict=True) if column in kept)
+        table.add_row(*cells)
+    out.print(table)
+    if left_out:
+        click.echo(f"(left out, the terminal is too narrow: {', '.join(left_out)})")
+
+
+def _too_many(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], prose: frozenset[str], width: int
+) -> list[str]:
+    """The columns of `spare` that have to go so that the rest fits into `width` cells."""
+    empty = {column for at, column in enumerate(columns) if all(row[at] == NOTHING for row in rows)}
+    left_out: list[str] = []
+    for column in sorted(spare, key=lambda column: column not in empty):
+        if _width([each for each in columns if each not in left_out], columns, rows, prose) <= width:
+            break
+        left_out.append(column)
+    return left_out
+
+
+def _width(
+    kept: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]], prose: frozenset[str]
+) -> int:
+    """Cells that a table of the columns `kept` needs at least."""
+    from rich.cells import cell_len
+
+    widest = {
+        column: max(map(cell_len, (column, *(printable(row[at]) for row in rows)))) for at, column in enumerate(columns)
+    }
+    return sum(min(widest[each], MIN_PROSE) if each in prose else widest[each] for each in kept) + 2 * (len(kept) - 1)
 
 
 def printable(text: str) -> str:

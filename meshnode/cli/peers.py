@@ -32,7 +32,8 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool, sho
         return
     peers = [peer for peer in answer["peers"] if show_all or peer["status"] in {"alive", "suspect"}]
     columns = ("NODE", "NAME", "ROLE", "STATUS", "USABLE", "RTT", "PATH", "ADDRESS", "SINCE")
-    print_table(columns, [_row(peer) for peer in peers], right=frozenset({"USABLE", "RTT", "SINCE"}))
+    spare = ("SINCE", "PATH", "ADDRESS", "ROLE")
+    print_table(columns, [_row(peer) for peer in peers], right=frozenset({"USABLE", "RTT", "SINCE"}), spare=spare)
     hidden = len(answer["peers"]) - len(peers)
     if hidden:
         click.echo(f"{hidden} more that left or died; --all shows them")

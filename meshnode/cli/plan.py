@@ -65,6 +65,7 @@ def command(
 
 def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:
     """Plan for a nodes file, in this process."""
+    from meshnode.config import ConfigError
     from meshnode.models import ModelFileError
     from meshnode.offline import plan_offline
     from planner import InvalidPlanInput
@@ -73,7 +74,7 @@ def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:
         return plan_offline(wish, nodes_file, picture=wants_picture)
     except InvalidPlanInput as error:
         raise Failure(str(error), f"see {nodes_file} and the options given", BAD_USAGE) from error
-    except ModelFileError as error:
+    except (ModelFileError, ConfigError) as error:
         raise Failure(str(error), exit_code=BAD_USAGE) from error
     except OSError as error:
         raise Failure(f"{nodes_file}: {error.strerror}", exit_code=BAD_USAGE) from error

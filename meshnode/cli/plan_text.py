@@ -69,7 +69,8 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     click.echo()
     right = frozenset(STAGE_COLUMNS) - {"NODE", "DEVICE", "LAYERS"}
     declared = frozenset(plan.get("declared", ()))
-    print_table(STAGE_COLUMNS, [_stage_row(stage, names, declared) for stage in stages], right=right)
+    rows = [_stage_row(stage, names, declared) for stage in stages]
+    print_table(STAGE_COLUMNS, rows, right=right, spare=("COUNT", "FREE", "OTHER", "KV", "WEIGHTS", "DEVICE"))
     click.echo()
     for line in [_quality(plan), *_prediction(plan, names)]:
         click.echo(line)
@@ -100,8 +101,9 @@ def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) 
 
 def _quality(plan: Json) -> str:
     """How good the plan is, and how that is known."""
-    unit = {"s": " s per token", "stages": " stages"}.get(plan["unit"], f" {plan['unit']}")
     value, bound, gap = plan["value"], plan["lower_bound"], plan["gap"]
+    stages = " stage" if value == 1 else " stages"
+    unit = {"s": " s per token", "stages": stages}.get(plan["unit"], f" {plan['unit']}")
     if bound is None or gap is None:
         proof = "no bound is known"
     elif gap == 0:
@@ -130,7 +132,8 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
     click.echo("\nWho was counted:")
     declared = frozenset(report.get("declared", ()))
     rows = [_participant_row(participant, names, declared) for participant in report["participants"]]
-    print_table(IN_COLUMNS, rows, right=frozenset(IN_COLUMNS) - {"NODE", "CAN FETCH"})
+    right = frozenset(IN_COLUMNS) - {"NODE", "CAN FETCH"}
+    print_table(IN_COLUMNS, rows, right=right, spare=("CAN FETCH", "CAPACITY", "MISSING", "CACHED"))
     _print_excluded(report["excluded"], names)
     if report["remedies"]:
         click.echo("\nWhat would help, least effort first:")
@@ -160,7 +163,8 @@ def _print_quorum(report: Json, names: Mapping[str, str]) -> None:
 def _print_excluded(excluded: list[Json], names: Mapping[str, str]) -> None:
     if excluded:
         click.echo("\nWho was left out, and why:")
-        print_table(OUT_COLUMNS, [_out_row(out, names) for out in excluded])
+        rows = [_out_row(out, names) for out in excluded]
+        print_table(OUT_COLUMNS, rows, spare=("REQUIRED",), prose=frozenset(OUT_COLUMNS[2:]))
 
 
 def _participant_row(participant: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:

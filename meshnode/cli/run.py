@@ -59,7 +59,7 @@ def command(
       meshnode run                                     found a mesh, or go on with it
       meshnode run --join -                            join; asks for the token
       meshnode run --max-memory 24GB --willing when_needed
-      meshnode run --model qwen3-coder-480b            wait until the mesh can hold it
+      meshnode run --model qwen3-32b-q4_k_m            wait until the mesh can hold it
     """
     from meshnode.config import ConfigError, load_config
 

@@ -32,7 +32,7 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
 def _lines(status: Json) -> list[tuple[str, str]]:
     mesh = status["mesh"]
     name = f" ({status['name']})" if status["name"] else ""
-    declared = " (declared, not measured)" if mesh["declared"] else ""
+    declared = " (declared figures in it, nothing measured those)" if mesh["declared"] else ""
     unknown = f", {mesh['unknown_offers']} not yet known" if mesh["unknown_offers"] else ""
     return [
         ("node", f"{status['short']}{name}, {status['role']}, up {duration(status['uptime_s'])}"),

@@ -248,3 +248,16 @@ def test_log_file_is_opened_anew_on_sighup(nodes: Nodes) -> None:
     assert attic.stop() == 0
     assert [event["event"] for event in attic.events("node.")] == ["node.stopping", "node.stopped"]
     assert "node.started" in rotated.read_text(encoding="utf-8")
+
+
+def test_events_begin_with_how_the_node_came_into_its_mesh(nodes: Nodes) -> None:
+    attic, study = nodes.mesh("attic", "study")
+    first = {node.name: json.loads(node.verb("events", "--json").splitlines()[0])["event"] for node in (attic, study)}
+    assert first == {"attic": "mesh.created", "study": "join.attempt"}
+
+
+def test_memory_declared_beyond_what_is_there_is_a_warning(nodes: Nodes) -> None:
+    attic = nodes.start("attic", "--declare-usable", "90TB")
+    warned = attic.wait_event("capacity.warning")
+    assert warned["level"] == "warning"
+    assert "90000.0GB declared" in warned["finding"]

@@ -130,3 +130,16 @@ def test_client_that_goes_away_ends_the_wait(nodes: Nodes) -> None:
     waiting.wait(10)
     assert attic.json("plan", MODEL, code=4)["result"] == "shortfall"
     assert attic.stop() == 0
+
+
+def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tmp_path: Path) -> None:
+    profile = tmp_path / "figures.toml"
+    profile.write_text(
+        'name = "house-model"\nnative_context = 4096\nembedding_bytes = 1000000\noutput_bytes = 1000000\n'
+        "tied_embedding = false\nvocabulary = 1000\nhidden_size = 64\n"
+        "[[layers]]\ncount = 4\nweight_bytes = 1000000\nkv_bytes_per_token = 64\n",
+        encoding="utf-8",
+    )
+    attic = nodes.start("attic", *QUICK, "--declare-usable", "8GB", "--declare-host", "8GB", "--model", str(profile))
+    attic.wait_event("model.indexed")
+    assert attic.json("plan", "house-model")["model"] == "house-model"

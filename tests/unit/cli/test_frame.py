@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from meshnode.cli import _VERBS
+from meshnode.models.refs import profile_names
 
 
 def meshnode(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -112,3 +114,13 @@ def test_package_of_another_distribution_in_place_of_ours_is_named_with_the_way_
     assert done.returncode == 1
     assert "proto-plus" in done.stderr
     assert "pipx install meshnode" in done.stderr
+
+
+def test_every_profile_named_in_an_example_is_there() -> None:
+    texts = [meshnode("--help").stdout]
+    for verb in _VERBS:
+        command = import_module(f"meshnode.cli.{verb}").command
+        texts.append(command.get_help(click.Context(command, info_name=f"meshnode {verb}")))
+    named = re.findall(r"(?:meshnode (?:plan|split)|--model) ([a-z0-9][\w.-]+)", "\n".join(texts))
+    assert len(named) >= 4
+    assert set(named) <= set(profile_names())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 import pytest
+from rich.console import Console
 
+from meshnode.cli import output
 from meshnode.cli.events import line_of
 from meshnode.cli.output import duration, gigabytes, print_table, printable, rtt
 from meshnode.cli.values import DURATION, USES
@@ -73,3 +75,56 @@ def test_uses_are_read(text: str, uses: int | None) -> None:
 def test_wrong_uses_say_what_is_right(text: str) -> None:
     with pytest.raises(click.BadParameter, match="from 1 to 1000, or `unlimited`"):
         USES.convert(text, None, None)
+
+PEER_COLUMNS = ("NODE", "NAME", "ADDRESS", "SINCE", "NOTE")
+
+
+def on_a_terminal_of(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "console", lambda: Console(width=width, highlight=False, color_system=None))
+
+
+def test_narrow_terminal_loses_spare_columns_and_breaks_no_id(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal_of(40, monkeypatch)
+    print_table(PEER_COLUMNS, [("mfrggzdfmz", "attic (this node)", "127.0.0.1:50519", "5.1s", "-")],
+                spare=("SINCE", "ADDRESS", "NOTE"))  # fmt: skip
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "NODE        NAME",
+        "mfrggzdfmz  attic (this node)",
+        "(left out, the terminal is too narrow: NOTE, SINCE, ADDRESS)",
+    ]
+
+
+def test_wide_terminal_keeps_spare_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal_of(100, monkeypatch)
+    print_table(("A", "B"), [("x", "y")], spare=("B",))
+    assert capsys.readouterr().out.splitlines()[1].split() == ["x", "y"]
+
+
+def test_prose_is_broken_between_words_and_ids_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal_of(40, monkeypatch)
+    print_table(("NODE", "WHY"), [("mfrggzdfmz (attic)", "its memory bandwidth is unknown")], prose=frozenset({"WHY"}))
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert first == ["mfrggzdfmz", "(attic)", "its", "memory", "bandwidth"]
+    assert second == ["is", "unknown"]
+
+
+def test_terminal_too_narrow_for_anything_still_shows_every_character(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal_of(10, monkeypatch)
+    print_table(("NODE", "NAME"), [("mfrggzdfmz", "attic")])
+    text = capsys.readouterr().out.partition("\n")[2]
+    assert sorted("".join(text.split()).replace("NODE", "").replace("NAME", "")) == sorted("mfrggzdfmzattic")
+
+
+def test_event_line_shortens_ids_inside_texts() -> None:
+    node = "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2q"
+    event = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "info", "event": "split.planned",
+             "stages": [f"{node}/cpu:[0,18)"]}  # fmt: skip
+    assert click.unstyle(line_of(event)).endswith("stages=[mfrggzdfmz/cpu:[0,18)]")

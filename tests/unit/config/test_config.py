@@ -154,3 +154,38 @@ def test_every_default_is_accepted_by_its_own_parser() -> None:
     for setting in SETTINGS.values():
         if setting.default is not None and setting.key not in {"listen", "state_dir", "name"}:
             assert setting.about.parse(setting.default) == setting.default
+
+
+def test_wrong_entry_of_a_list_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"advertise": ("attic",)}, an_environment(tmp_path))
+    assert str(caught.value).startswith("advertise: found 'attic', expected a numeric address and port")
+
+
+def test_size_without_a_unit_is_told_apart_from_memory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_memory: found 24, expected a size such as 24GB .* at least 1MB"):
+        load_config({}, an_environment(tmp_path), a_file(tmp_path, "max_memory = 24\n"))
+
+
+def test_config_place_of_another_user_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ConfigError, match=r"config file: found .*expected a readable file .Permission denied."):
+        load_config({}, an_environment(tmp_path))
+
+
+def test_user_without_a_home_needs_a_state_directory_and_no_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ConfigError, match="state_dir: expected a directory, since this user has no home"):
+        load_config({}, {})
+    assert load_config({"state_dir": "/var/lib/meshnode"}, {}).state_dir == Path("/var/lib/meshnode")
+
+
+def test_home_of_nobody_in_a_path_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="log_file: found '~no-such-user-here/log', expected a path; the home"):
+        load_config({"log_file": "~no-such-user-here/log"}, an_environment(tmp_path))
