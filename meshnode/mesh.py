@@ -15,6 +15,7 @@ it then, notices, and does not take its own absence for the others'.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import time
@@ -24,7 +25,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 
 from meshnode.admission import Admission
 from meshnode.events import Event, NodeRemoved, StateUnsaved, WireRejected
@@ -92,9 +92,11 @@ class Mesh:
         self._handlers: dict[type[Message], Handler] = {}
         self._effects: deque[Effect] = deque()
         self._performing = False
-        self._running = False
-        self._due_s = math.inf
-        self._poke = anyio.Event()
+        self._fault: asyncio.Future[None] | None = None
+        """What `run` waits for: a fault in the timer's callback. None while `run` does not run."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = math.inf
+        self._changes_seen = -1
         self._changed = anyio.Event()
         self._opened: set[NodeId] = set()
         """Peers whose opening list of revocations is complete: their records may be read."""
@@ -122,7 +124,8 @@ class Mesh:
         return self._machine.view(self._clock())
 
     async def newer_view(self, seen: MeshView) -> MeshView:
-        """A view that is not `seen`, as soon as there is one. Bursts of changes become one view."""
+        """A view that is not `seen`, as soon as there is one. Bursts of changes become one view; that ages grow is no
+        change that anybody is woken for."""
         while (view := self.view()) is seen:
             await self._changed.wait()
             await anyio.sleep(GATHER_S)
@@ -203,20 +206,45 @@ class Mesh:
     # --- the timer ---
 
     async def run(self) -> None:
-        """Poll the machine when it wants to be polled. Ends by cancellation."""
-        self._running = True
-        while True:
-            self._due_s = self._machine.next_wakeup()
-            wait_s = self._due_s - self._clock()
-            if wait_s > 0:
-                self._poke = anyio.Event()
-                with anyio.move_on_after(wait_s):
-                    await self._poke.wait()
-                    continue
-            else:
-                # The loop must come round even where the machine always wants more.
-                await anyio.lowlevel.checkpoint()
-            self._input(self._machine.poll)
+        """Poll the machine when it wants to be polled. Ends by cancellation.
+
+        The polls are a timer's callbacks: a task that sleeps costs three passes of the loop for each of them, which is
+        most of what an idle node would spend."""
+        self._fault = asyncio.get_running_loop().create_future()
+        self._set_timer()
+        try:
+            await self._fault
+        finally:
+            self._fault = None
+            self._stop_timer()
+
+    def _set_timer(self) -> None:
+        """See to it that the loop polls the machine when it next wants to be."""
+        if self._fault is None:
+            return
+        due_s = self._machine.next_wakeup()
+        if self._timer is None or due_s != self._timer_at_s:
+            self._stop_timer()
+            self._timer_at_s = due_s
+            wait_s = max(0.0, due_s - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._poll)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _poll(self) -> None:
+        self._timer = None
+        try:
+            if self._clock() >= self._machine.next_wakeup():
+                self._input(self._machine.poll)
+            self._set_timer()
+        except Exception as fault:
+            # A callback's error would end in the loop's log, and the timer for good; `run` ends with it instead.
+            if self._fault is None or self._fault.done():
+                raise
+            self._fault.set_exception(fault)
 
     # --- LinkObserver: inputs from the transport ---
 
@@ -324,15 +352,16 @@ class Mesh:
 
     def _input(self, step: Callable[[float], Iterable[Effect]]) -> None:
         now = self._clock()
-        if self._running and now - self._machine.next_wakeup() > STALL_S:
+        if self._fault is not None and now - self._machine.next_wakeup() > STALL_S:
             self._effects.extend(self._machine.poll(now))
         self._effects.extend(step(now))
         if not self._performing:
             self._perform()
-        if self._machine.next_wakeup() < self._due_s:
-            self._poke.set()
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._set_timer()
+        if self._machine.changes != self._changes_seen:
+            self._changes_seen = self._machine.changes
+            self._changed.set()
+            self._changed = anyio.Event()
 
     def _perform(self) -> None:
         self._performing = True

@@ -44,7 +44,7 @@ class Board:
         self.settings = settings
         self.trust = trust
         self.rng = rng
-        self.timers = Timers()
+        self.timers = Timers(settings.timer_slack_s)
         self.store = RecordStore(settings)
         self.links: dict[NodeId, Link] = {}
         self.effects: list[Effect] = []

@@ -77,7 +77,7 @@ class Gossip:
         return settings.large_sync_interval_s if self._board.is_large and not is_growing else settings.sync_interval_s
 
     def _round(self, _: None, now: float) -> None:
-        self._board.timers.at(now + self._board.jittered(self._interval_s(now)), self._round)
+        self._board.timers.lazily_at(now + self._board.jittered(self._interval_s(now)), self._round)
         for peer in self._board.some_links(1):
             self.open_round(peer)
 

@@ -169,6 +169,11 @@ class Membership:
         """Every address known of `node`, best first: what the known-peers file should keep."""
         return self._topology.addresses_of(node)
 
+    @property
+    def changes(self) -> int:
+        """Grows with every change that a new view would show, ages apart."""
+        return self._board.store.changes
+
     def next_wakeup(self) -> float:
         """When `poll` is due; infinity never occurs, since the periods go on."""
         return self._board.timers.next_due_s()
@@ -208,7 +213,7 @@ class Membership:
                 board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
 
     def _expire(self, _: None, now: float) -> None:
-        self._board.timers.at(now + EXPIRE_INTERVAL_S, self._expire)
+        self._board.timers.lazily_at(now + EXPIRE_INTERVAL_S, self._expire)
         self._board.store.expire(now)
 
     # --- links ---
@@ -217,6 +222,7 @@ class Membership:
         """An authenticated link stands. `floor` is the incarnation that the peer holds against us: we go above it.
         Again for a peer that has one already: the new link took the old one's place."""
         board = self._board
+        self._stop_timing(board.links.get(peer))
         link = Link(peer, facts, now)
         board.links[peer] = link
         board.store.changes += 1
@@ -237,8 +243,7 @@ class Membership:
         if link is None:
             return board.take_effects()
         board.store.changes += 1
-        if link.rtt_timer is not None:
-            link.rtt_timer.cancel()
+        self._stop_timing(link)
         self._detector.unlinked(peer)
         self._relaying.carrier_lost(peer)
         self._publisher.link_ended(link, now)
@@ -249,6 +254,11 @@ class Membership:
                 self._detector.end_burst(peer)
                 self._detector.burst(peer, now)
         return board.take_effects()
+
+    @staticmethod
+    def _stop_timing(link: Link | None) -> None:
+        if link is not None and link.rtt_timer is not None:
+            link.rtt_timer.cancel()
 
     def dial_failed(self, peer: NodeId, reason: str, now: float) -> list[Effect]:
         """No address of `peer` answered, or it refused."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FIRST_SAMPLES_S = (1.0, 5.5)
 """Timed pings after the first one at link-up; the last makes two samples spread over more than 5 s."""
 JITTER = 0.2
+PROBED_INTERVAL = 1.5
 MAX_HOLD_US = 600_000_000
 FORGET_PINGS_AFTER_S = 15.0
 
@@ -79,10 +80,14 @@ class Pings:
 
     def _schedule(self, link: Link, step: int, now: float) -> None:
         if step < len(FIRST_SAMPLES_S):
-            due_s = link.up_at_s + FIRST_SAMPLES_S[step]
+            link.rtt_timer = self._board.timers.at(link.up_at_s + FIRST_SAMPLES_S[step], self._due, (link, step))
         else:
-            due_s = now + self._board.jittered(self._interval_s(), JITTER)
-        link.rtt_timer = self._board.timers.at(due_s, self._due, (link, step))
+            self._schedule_after(now, link, step)
+
+    def _schedule_after(self, sample_at_s: float, link: Link, step: int) -> None:
+        """The next timed ping one interval after a sample."""
+        due_s = sample_at_s + self._board.jittered(self._interval_s(), JITTER)
+        link.rtt_timer = self._board.timers.lazily_at(due_s, self._due, (link, step))
 
     def _due(self, what: tuple[Link, int], now: float) -> None:
         link, step = what
@@ -94,13 +99,16 @@ class Pings:
             self._schedule(link, step + 1, now)
         else:
             # A probe took the sample meanwhile: the next one counts from there.
-            due_s = link.rtt.last_at_s + self._board.jittered(self._interval_s(), JITTER)
-            link.rtt_timer = self._board.timers.at(due_s, self._due, (link, step))
+            self._schedule_after(link.rtt.last_at_s, link, step)
 
     def _interval_s(self) -> float:
-        """In a large mesh half as often: a sample stays fresh for 30 s, and rows are not gossiped there."""
-        interval_s = self._board.settings.rtt_interval_s
-        return 2 * interval_s if self._board.is_large else interval_s
+        """In a large mesh twice as long: a sample stays fresh for 30 s, and rows are not gossiped there. Where a round
+        of probes takes less, half as long again: probes reach every link within two rounds and sample it in passing."""
+        settings = self._board.settings
+        if self._board.is_large:
+            return 2 * settings.rtt_interval_s
+        probes_suffice = len(self._board.links) * settings.probe_interval_s <= settings.rtt_interval_s
+        return settings.rtt_interval_s * (PROBED_INTERVAL if probes_suffice else 1.0)
 
     # --- receiving ---
 
@@ -131,10 +139,13 @@ class Pings:
         if link is None or not sent[2] or ack.overloaded or received_at < self._board.overloaded_until_s:
             return
         sample_s = received_at - sent[1] - ack.hold_us / 1e6
+        was_corroborated = link.rtt.corroborated(now, self._board.settings)
         if link.rtt.add(sample_s, now, self._board.settings):
             if ack.coordinate is not None:
                 self._coordinate.update(peer, link.rtt.min_s, ack.coordinate)
             self._report(link)
+            if not was_corroborated and link.rtt.corroborated(now, self._board.settings):
+                self._board.store.changes += 1
             self.publisher.measured(link, now)
 
     def _report(self, link: Link) -> None:
@@ -143,6 +154,7 @@ class Pings:
         old_ms = link.reported_rtt_ms
         if old_ms is None or changed(old_ms / 1e3, new_ms / 1e3, self._board):
             link.reported_rtt_ms = new_ms
+            self._board.store.changes += 1
             self._board.emit(RttChanged(link.peer, old_ms, new_ms, link.rtt.samples, link.facts.path.value))
 
 

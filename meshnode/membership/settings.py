@@ -51,6 +51,10 @@ class MembershipSettings:
     grace_after_stall_s: float = 2.0
     """After a stall or a resume nobody is accused for this long: the queues have to drain first."""
 
+    timer_slack_s: float = 0.5
+    """Periods that are no appointments (gossip rounds, RTT pings, filling up links) may start this late, so that they
+    share a wake-up with a probe: most of what a node at rest costs is waking up."""
+
     # --- gossip ---
     sync_interval_s: float = 1.0
     """Between two anti-entropy rounds of a node in a small mesh. A round between equal views costs about 60 bytes."""

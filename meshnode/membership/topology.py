@@ -148,6 +148,7 @@ class Topology:
             return
         self._landed(attempt, now)
         attempt.failures += 1
+        self._board.store.changes += 1
         if self._wants(peer):
             retry_in_s = self._backoff_s(attempt)
             attempt.timer = self._board.timers.at(now + retry_in_s, self._due, peer)
@@ -196,10 +197,15 @@ class Topology:
     def _schedule(self, peer: NodeId, due_s: float) -> None:
         attempt = self.attempts.get(peer)
         if attempt is None:
-            attempt = self.attempts[peer] = Attempt()
+            attempt = self._attempt(peer)
         if attempt.in_flight or attempt.timer is not None or peer in self._waiting:
             return
         attempt.timer = self._board.timers.at(due_s, self._due, peer)
+
+    def _attempt(self, peer: NodeId) -> Attempt:
+        self._board.store.changes += 1
+        attempt = self.attempts[peer] = Attempt()
+        return attempt
 
     def _due(self, peer: NodeId, now: float) -> None:
         attempt = self.attempts.get(peer)
@@ -212,7 +218,7 @@ class Topology:
             self._drop_attempt(peer)
 
     def _dial(self, peer: NodeId, now: float) -> None:
-        attempt = self.attempts.setdefault(peer, Attempt())
+        attempt = self.attempts.get(peer) or self._attempt(peer)
         addresses = self.addresses_of(peer)
         if attempt.in_flight or peer in self._waiting:
             return
@@ -241,6 +247,7 @@ class Topology:
         self._waiting.pop(peer, None)
         if attempt is None:
             return
+        self._board.store.changes += 1
         if attempt.timer is not None:
             attempt.timer.cancel()
         if attempt.in_flight:
@@ -258,7 +265,7 @@ class Topology:
         settings = self._board.settings
         youngest_s = min((now - lost_s for lost_s, _ in self._lost.values()), default=0.0)
         interval_s = settings.heal_interval_s if youngest_s < LATE_AFTER_S else settings.heal_interval_late_s
-        self._board.timers.at(now + self._board.jittered(interval_s), self._heal)
+        self._board.timers.lazily_at(now + self._board.jittered(interval_s), self._heal)
         if self._lost:
             peer = min(self._lost, key=lambda lost: (self._lost[lost][1], self._board.rng.random()))
             self._lost[peer] = (self._lost[peer][0], now)
@@ -267,7 +274,7 @@ class Topology:
     def _fill(self, _: None, now: float) -> None:
         """In a large mesh: dials random members while links are too few; in a small one: nobody is forgotten."""
         board = self._board
-        board.timers.at(now + board.jittered(FILL_INTERVAL_S), self._fill)
+        board.timers.lazily_at(now + board.jittered(FILL_INTERVAL_S), self._fill)
         self._dial_waiting(now)
         if board.is_large:
             self._keep_active_view(now)
@@ -312,7 +319,7 @@ class Topology:
     def _shuffle(self, _: None, now: float) -> None:
         """In a large mesh: one new random link; `_keep_active_view` drops an old one where there are too many."""
         board = self._board
-        board.timers.at(now + board.jittered(board.settings.shuffle_interval_s), self._shuffle)
+        board.timers.lazily_at(now + board.jittered(board.settings.shuffle_interval_s), self._shuffle)
         if not board.is_large:
             return
         for peer in self._unlinked_members(1):

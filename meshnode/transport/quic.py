@@ -11,6 +11,10 @@ aioquic is pinned below 1.8, because it has no public way to do what is needed h
 - *How much is unacknowledged*, so that frames wait in our own queue, where newer state still can replace them.
 - *The peer's certificate*: no event carries it and no verify callback exists. With `CERT_NONE` the handshake still
   proves possession of the key, and certificate dates, which wrong clocks break, don't matter.
+- *Datagrams that ask for no acknowledgement.* QUIC counts them as ack-eliciting (RFC 9221, section 5.2), which turns a
+  ping and its pong into three packets and two timers. Probes are answered or given up by membership, so that here an
+  acknowledgement of them waits for the next packet that goes anyway, and their loss arms no timer. Both ends of every
+  link are this class.
 - *When the last authenticated packet came*, which is evidence of life, and *that the peer closed*, which is told only
   after three probe time-outs.
 
@@ -24,6 +28,7 @@ import ssl
 from typing import NamedTuple
 
 from aioquic import tls
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -31,6 +36,7 @@ from aioquic.quic.connection import (
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
     QuicConnectionState,
+    QuicReceiveContext,
 )
 from aioquic.quic.packet import QuicFrameType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -52,6 +58,11 @@ CONNECTION_ID_BYTES = 8
 MAX_DATAGRAM_FRAME_BYTES = SMALLEST_MAX_DATAGRAM_SIZE
 CONTROL_STREAM = 0
 """The first bidirectional stream a client opens (RFC 9000, section 2.1)."""
+FRAME_TYPE_BYTES = 1
+"""Every frame type that this transport uses is below 64."""
+MAX_UNASKED_PACKETS = 64
+"""Sent packets that wait for an acknowledgement which nobody asked for; then a QUIC ping asks, so that what is kept of
+them stays bounded. On most links gossip's own acknowledgements come long before."""
 SUPPORTED_VERSIONS = [int(QuicProtocolVersion.VERSION_1)]
 
 
@@ -112,6 +123,7 @@ class MeshQuicConnection(QuicConnection):
         self._window_bytes: int = configuration.max_data
         self._consumed_bytes = 0
         self._consumed_by_stream: dict[int, int] = {}
+        self._unasking_bytes = 0
         # The dialler opens the control stream; nobody opens anything else.
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = 0 if configuration.is_client else 1
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -164,6 +176,36 @@ class MeshQuicConnection(QuicConnection):
         wanted_bytes = consumed_bytes + self._window_bytes
         return wanted_bytes if wanted_bytes - granted_bytes >= self._window_bytes // 2 else granted_bytes
 
+    # --- datagrams without acknowledgements -------------------------------------------------------------------------
+
+    def _write_datagram_frame(self, builder: QuicPacketBuilder, data: bytes, frame_type: QuicFrameType) -> bool:
+        packet = builder._packet
+        assert packet is not None, "frames are written into a packet"
+        asked_before = packet.is_ack_eliciting, packet.in_flight
+        written: bool = super()._write_datagram_frame(builder, data, frame_type)
+        packet.is_ack_eliciting, packet.in_flight = asked_before
+        space = self._spaces[tls.Epoch.ONE_RTT]
+        if len(space.sent_packets) >= MAX_UNASKED_PACKETS and not space.ack_eliciting_in_flight:
+            self._probe_pending = True
+        return written
+
+    def _payload_received(
+        self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
+    ) -> tuple[bool, bool]:
+        self._unasking_bytes = 0
+        is_ack_eliciting, is_probing = super()._payload_received(context, plain, crypto_frame_required)
+        return is_ack_eliciting and self._unasking_bytes < len(plain), is_probing
+
+    def _handle_datagram_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell() - FRAME_TYPE_BYTES
+        super()._handle_datagram_frame(context, frame_type, buf)
+        self._unasking_bytes += buf.tell() - start
+
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell() - FRAME_TYPE_BYTES
+        super()._handle_ack_frame(context, frame_type, buf)
+        self._unasking_bytes += buf.tell() - start
+
     # --- questions --------------------------------------------------------------------------------------------------
 
     @property
@@ -184,11 +226,6 @@ class MeshQuicConnection(QuicConnection):
     def pending_datagrams(self) -> int:
         """Datagrams that congestion control still holds back."""
         return len(self._datagrams_pending)
-
-    @property
-    def quic_rtt_s(self) -> float | None:
-        """QUIC's own smoothed RTT: floored at 1 ms and slow to follow a path change, so a hint only."""
-        return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
 
     def has_stream(self, stream_id: int) -> bool:
         """True from the stream's first byte, in either direction, until both sides have ended it."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from aioquic import tls
 from aioquic.quic import events
 from making_links import an_identity
 
 from meshnode.transport.quic import (
     CONTROL_STREAM,
+    MAX_UNASKED_PACKETS,
     MeshQuicConnection,
     accepting_configuration,
     dialling_configuration,
@@ -32,6 +34,7 @@ class Pair:
         )
         self.seen: dict[MeshQuicConnection, list[events.QuicEvent]] = {self.dialler: [], self.acceptor: []}
         self.quiet_packets = 0
+        self.packets = 0
         self.dialler.connect(ACCEPTOR_AT, self.now_s)
         self.run()
 
@@ -49,12 +52,17 @@ class Pair:
                 was_quiet = sender._spaces != {} and sender.is_quiet()
                 packets = sender.datagrams_to_send(self.now_s)
                 self.quiet_packets += len(packets) if was_quiet else 0
+                self.packets += len(packets)
                 for data, _ in packets:
                     receiver.receive_datagram(data, source, self.now_s)
                 for one in (sender, receiver):
                     while (event := one.next_event()) is not None:
                         self.seen[one].append(event)
             self.now_s += 0.001
+
+    def unacknowledged(self, side: MeshQuicConnection) -> list[int]:
+        """Numbers of the sent packets that are still kept."""
+        return list(side._spaces[tls.Epoch.ONE_RTT].sent_packets)
 
     def stream_bytes(self, side: MeshQuicConnection) -> int:
         return sum(len(event.data) for event in self.seen[side] if isinstance(event, events.StreamDataReceived))
@@ -171,6 +179,55 @@ def test_answer_carries_the_acknowledgement_along(pair: Pair) -> None:
     pair.dialler.receive_datagram(answers[0][0], ACCEPTOR_AT, pair.now_s)
     assert pair.dialler._loss.bytes_in_flight == 0, "the ping is acknowledged"
     assert pair.acceptor.get_timer() is not None
+
+
+def test_ping_and_its_answer_are_two_packets_and_arm_no_timer(pair: Pair) -> None:
+    pair.run()
+    before = pair.packets
+    pair.dialler.send_datagram_frame(b"ping")
+    pair.run(1)
+    pair.acceptor.send_datagram_frame(b"pong")
+    pair.run()
+    assert pair.packets - before == 2
+    idle_s = SETTINGS.idle_timeout_s - 1.0
+    for one in (pair.dialler, pair.acceptor):
+        timer_s = one.get_timer()
+        assert timer_s is not None
+        assert timer_s - pair.now_s > idle_s, "nothing but the idle time-out is armed"
+
+
+def test_acknowledgement_of_datagrams_travels_with_that_of_the_next_stream_data(pair: Pair) -> None:
+    pair.dialler.send_stream_data(CONTROL_STREAM, b"begin")
+    pair.run()
+    for _ in range(10):
+        pair.dialler.send_datagram_frame(b"ping")
+        pair.run(1)
+    assert len(pair.unacknowledged(pair.dialler)) >= 10
+    pair.dialler.send_stream_data(CONTROL_STREAM, b"frame")
+    pair.run()
+    assert pair.unacknowledged(pair.dialler) == []
+
+
+def test_datagrams_alone_keep_a_bounded_number_of_packets_in_mind(pair: Pair) -> None:
+    for _ in range(1000):
+        pair.dialler.send_datagram_frame(b"ping")
+        pair.run(1)
+    pair.run(400)
+    assert len(pair.unacknowledged(pair.dialler)) <= MAX_UNASKED_PACKETS
+
+
+def test_lost_datagrams_do_not_close_the_congestion_window(pair: Pair) -> None:
+    for _ in range(200):
+        pair.dialler.send_datagram_frame(b"x" * 1000)
+        assert pair.dialler.datagrams_to_send(pair.now_s), "congestion control holds a probe back"
+        pair.now_s += 0.01
+
+
+def test_stream_data_beside_a_datagram_is_acknowledged_at_once(pair: Pair) -> None:
+    pair.dialler.send_stream_data(CONTROL_STREAM, b"frame")
+    pair.dialler.send_datagram_frame(b"ping")
+    pair.run(2)
+    assert pair.dialler.unacknowledged_bytes(CONTROL_STREAM) == 0
 
 
 def test_connection_called_quiet_never_has_a_packet_to_send(pair: Pair) -> None:
