@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from planner.compiling import TimedFamily
 from planner.effort import DEFAULT_EFFORT
@@ -21,8 +21,14 @@ from planner.instance import Instance
 from planner.request import PlanRequest
 from planner.solution import Solution, TimedSolver
 
+if TYPE_CHECKING:
+    from planner.fill_bound import FillBound, FloatArray
+
 _MOST_COORDINATORS: Final = 64
 """Coordinators that are solved for; the bound of those beyond still counts."""
+_SHARE: Final = 2
+_LEAST_SHARE: Final = 400
+"""A coordinator may take the whole effort over this, and at least so much, before the next one is looked at."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,48 @@ def optimise(
     best: Optimised | None = None
     bounds: list[int] = []
     tried, left = 0, effort
-    for bound, coordinator, instance in problems[:_MOST_COORDINATORS]:
+    for number, problem in enumerate(problems):
         cutoff = None if best is None else best.solution.value
-        if cutoff is not None and (bound >= cutoff or (should_stop is not None and should_stop())):
-            break
-        solution = solver(instance, effort=max(1, left), should_stop=should_stop, cutoff_ns=cutoff)
+        bound = problem.bound(cutoff)
+        is_over = tried == _MOST_COORDINATORS or left <= 0 or (should_stop is not None and should_stop())
+        if best is not None and (is_over or bound is None or (cutoff is not None and bound >= cutoff)):
+            bounds += [] if bound is None else [bound]
+            continue
+        share = left if number == len(problems) - 1 else max(left // _SHARE, min(left, _LEAST_SHARE))
+        solution = solver(problem.instance, effort=max(1, share), should_stop=should_stop, cutoff_ns=cutoff)
         tried, left = tried + 1, left - solution.work_units
         if not solution.infeasible:
-            bounds.append(bound if solution.lower_bound is None else max(bound, solution.lower_bound))
+            bounds.append(max(bound or 0, solution.lower_bound or 0))
         if solution.value is not None and (cutoff is None or solution.value < cutoff):
-            best = Optimised(instance, solution, coordinator, family.left_out)
+            best = Optimised(problem.instance, solution, problem.coordinator, family.left_out)
     if best is None or best.solution.value is None:
         return None
-    bounds += [bound for bound, _, _ in problems[tried:]]
     proved = min([*bounds, best.solution.value])
     return replace(best, solution=replace(best.solution, lower_bound=proved, work_units=effort - left))
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """One coordinator's instance. `quick`: a bound from its hops and the fastest devices alone."""
+
+    quick: int
+    coordinator: str | None
+    instance: Instance
+    fill: FillBound | None
+
+    def bound(self, cutoff: int | None) -> int | None:
+        """A lower bound, tightened until it reaches `cutoff`; None if nothing is possible here."""
+        if self.fill is None or cutoff is None:
+            return self.first
+        filled = self.fill.tighten(cutoff)
+        return None if filled is None else max(self.quick, filled)
+
+    @property
+    def first(self) -> int | None:
+        """What is known before anything is tightened."""
+        if self.fill is None:
+            return self.quick
+        return None if self.fill.bound is None else max(self.quick, self.fill.bound)
 
 
 def _candidates(
@@ -88,9 +121,10 @@ def _candidates(
 
 def _problems(
     family: TimedFamily, coordinators: tuple[str | None, ...], max_stages: int | None, pipelined: bool
-) -> list[tuple[int, str | None, Instance]]:
-    """(quick bound, coordinator, instance) of every coordinator that can be entered and left, best bound first."""
+) -> list[_Problem]:
+    """The problem of every coordinator that can be entered and left, best bound first."""
     work = 0 if pipelined else _work_bound(family)
+    filling = None if pipelined else _filling(family)
     problems = []
     for coordinator in coordinators:
         instance = family.under(coordinator, max_stages=max_stages)
@@ -101,8 +135,29 @@ def _problems(
         leave = [leaving for leaving in timing.exit_ns if leaving is not None]
         if enter and leave:
             hops = 0 if pipelined else min(enter) + min(leave)
-            problems.append((work + hops, coordinator, instance))
-    return sorted(problems, key=lambda problem: (problem[0], problem[1] or ""))
+            problems.append(_Problem(work + hops, coordinator, instance, filling and filling(instance)))
+    ranked = [(first, problem) for problem in problems if (first := problem.first) is not None]
+    return [problem for _, problem in sorted(ranked, key=lambda pair: (pair[0], pair[1].coordinator or ""))]
+
+
+def _filling(family: TimedFamily) -> Callable[[Instance], FillBound]:
+    """Makes fill bounds; what all coordinators share is worked out once."""
+    from planner.fill_bound import Fill, FillBound, charges, nearest_hops
+
+    shared: tuple[Fill, FloatArray | None] | None = None
+
+    def bound(instance: Instance) -> FillBound:
+        nonlocal shared
+        timing = instance.timing
+        assert timing is not None, "a family is timed"
+        mine = shared if instance.device_count == family.instance.device_count else None
+        if mine is None:
+            mine = Fill.of(instance, timing), None if timing.hop_ns is None else nearest_hops(timing)
+        if instance.device_count == family.instance.device_count:
+            shared = mine
+        return FillBound(mine[0], charges(instance, timing, mine[1]), min(timing.head_ns))
+
+    return bound
 
 
 def _work_bound(family: TimedFamily) -> int:
