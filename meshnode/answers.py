@@ -87,6 +87,7 @@ class Answers:
             "addresses": list(self._keeper.addresses),
             "state_directory": str(self._config.state_dir),
             "keeps_root_key": self._admission.keeps_root,
+            "draining": self._keeper.draining,
             "mesh": summary_of(self._mesh.view()),
             "splits": self.splits(),
         }
@@ -140,6 +141,14 @@ class Answers:
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""
         return self._members.remove(request)
+
+    async def drain(self, request: Json) -> Json:
+        """Take no new stages on this node, or take them again."""
+        draining = request.get("draining", True)
+        if not isinstance(draining, bool) or request.keys() - {"draining"}:
+            raise ControlError.bad_field("draining", request, "true or false, and nothing else")
+        self._keeper.drain(draining)
+        return {"node": self._admission.identity.node, "draining": draining}
 
     async def plan(self, request: Json) -> Json:
         """A plan or a shortfall for the mesh as it is now; reserves nothing."""

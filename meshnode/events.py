@@ -55,6 +55,15 @@ class NodeStarted(Event):
 
 
 @dataclass(frozen=True)
+class NodeDraining(Event):
+    """The operator had this node take no new stages (`draining` true), or take them again."""
+
+    name: ClassVar[str] = "node.draining"
+    level: ClassVar[Level] = Level.INFO
+    draining: bool
+
+
+@dataclass(frozen=True)
 class NodeStopping(Event):
     """A clean stop began; the mesh is told `left`."""
 

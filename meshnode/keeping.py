@@ -19,7 +19,15 @@ from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress, socket_address
 from meshnode.confirming import confirmation
 from meshnode.durable import StateError
-from meshnode.events import CapacityChanged, CapacityFinding, CapacityNone, CapacityWarning, Event, StateUnsaved
+from meshnode.events import (
+    CapacityChanged,
+    CapacityFinding,
+    CapacityNone,
+    CapacityWarning,
+    Event,
+    NodeDraining,
+    StateUnsaved,
+)
 from meshnode.inventory import Inventory
 from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
@@ -81,6 +89,13 @@ class Keeper:
             self._tell_change(capacity, self._announced)
             self._announced = capacity
         self.offer()
+
+    def drain(self, draining: bool) -> None:
+        """Tell the mesh that this node takes no new stages, or takes them again."""
+        if draining is not self.draining:
+            self.draining = draining
+            self._emit(NodeDraining(draining=draining))
+            self.offer()
 
     def offer(self) -> None:
         """Hand the driver what this node offers now: after a survey, a reservation, a change of inventory."""

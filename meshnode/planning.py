@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import anyio
 import anyio.abc
+from anyio import to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from meshnode.asking import asked_of, parse_wish
@@ -25,7 +26,7 @@ from meshnode.control.surface import ControlError
 from meshnode.events import Event
 from meshnode.inventory import Inventory
 from meshnode.mesh import Mesh
-from meshnode.models import ModelFileError, PackageKind, load_model
+from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest
 from meshnode.models.package import ModelPackage
 from meshnode.readiness import (
     Eligibility,
@@ -133,13 +134,17 @@ class Questions:
             ref = wish.model if here is None else here.ref
             cache_dir = self._inventory.cache_dir
             package = await load_model(ref, cache_dir=cache_dir, model_dirs=self._config.model_dirs)
-            return _Question(self._request(fields, package, purpose), asked_of(wish, package.spec))
+            manifest = None
+            if purpose is Purpose.RUN:
+                # Members with other files under this name must not take part.
+                manifest = await to_thread.run_sync(lambda: sampled_manifest(package, cache_dir=cache_dir))
+            return _Question(self._request(fields, package, purpose, manifest), asked_of(wish, package.spec))
         except (InvalidPlanInput, InvalidRequest) as error:
             raise ControlError.bad_field(error.field, error.found, error.expected) from error
         except ModelFileError as error:
             raise ControlError(400, "model", str(error)) from error
 
-    def _request(self, fields: Json, package: ModelPackage, purpose: Purpose) -> SplitRequest:
+    def _request(self, fields: Json, package: ModelPackage, purpose: Purpose, manifest: str | None) -> SplitRequest:
         patience = {field: fields.get(field, getattr(self._config, field)) for field in PATIENCE_FIELDS}
         for field, value in patience.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -149,16 +154,19 @@ class Questions:
             package,
             purpose,
             coordinator=self._coordinator(fields.get("coordinator")),
+            manifest=manifest,
             settle=SettleSettings(pending_s=self._config.pending_s, **patience),
         )
 
     def _coordinator(self, word: object) -> NodeId | None:
-        """The node that `--coordinator` means: an id or the beginning of one."""
+        """The node that `--coordinator` means: an id, the beginning of one, or a node's name."""
         if word is None:
             return None
-        found = [node for node in self._mesh.view().nodes if isinstance(word, str) and word and node.startswith(word)]
+        nodes = self._mesh.view().nodes
+        found = [node for node in nodes if isinstance(word, str) and word and node.startswith(word)]
+        found = found or [node for node, seen in nodes.items() if seen.identity and seen.identity.name == word]
         if len(found) != 1:
-            raise InvalidRequest("coordinator", word, "the id of one node of the mesh, or its beginning")
+            raise InvalidRequest("coordinator", word, "one node of the mesh: its id, the beginning of it, or its name")
         return found[0]
 
 

@@ -22,6 +22,7 @@ _VERBS = {
     "invites": "List the tokens this node issued, or revoke one.",
     "remove": "Remove a node from the mesh for good.",
     "leave": "Leave the mesh for good.",
+    "drain": "Take no new stages on this node, before a restart or an update.",
     "status": "This node and its mesh in a few lines.",
     "peers": "Every node of the mesh: role, liveness, memory, RTT.",
     "capacity": "What this machine gives, device by device.",

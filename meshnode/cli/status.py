@@ -32,10 +32,11 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
 def _lines(status: Json) -> list[tuple[str, str]]:
     mesh = status["mesh"]
     name = f" ({status['name']})" if status["name"] else ""
+    draining = ", draining: takes no new stages" if status["draining"] else ""
     declared = " (declared figures in it, nothing measured those)" if mesh["declared"] else ""
     unknown = f", {mesh['unknown_offers']} not yet known" if mesh["unknown_offers"] else ""
     return [
-        ("node", f"{status['short']}{name}, {status['role']}, up {duration(status['uptime_s'])}"),
+        ("node", f"{status['short']}{name}, {status['role']}, up {duration(status['uptime_s'])}{draining}"),
         ("mesh", mesh["mesh"]),
         ("listens on", ", ".join(status["listen"]) + f" (pid {status['pid']}, version {status['version']})"),
         ("answers at", ", ".join(status["addresses"]) or "no address known yet"),

@@ -84,6 +84,9 @@ class ControlSurface(Protocol):
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""
 
+    async def drain(self, request: Json) -> Json:
+        """Take no new stages on this node, or take them again."""
+
     async def plan(self, request: Json) -> Json:
         """A plan or a shortfall for the mesh as it is now; reserves nothing."""
 

@@ -105,7 +105,7 @@ TABLE: Final[tuple[Reason, ...]] = (
         "the node is finishing its work and takes no new stages",
         "offer or confirmation: draining",
         Makes.EXCLUDED,
-        "wait until it has stopped, or cancel draining on {node}",
+        "wait until it has restarted, or run `meshnode drain --cancel` on {node}",
     ),
     Reason(
         ReasonCode.MISSING_MODEL_INTEREST,

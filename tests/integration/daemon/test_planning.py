@@ -74,6 +74,7 @@ def test_plan_asks_the_mesh_as_it_is_and_draws_it(nodes: Nodes, tmp_path_factory
 def test_plan_of_the_mesh_is_explained_when_asked(nodes: Nodes) -> None:
     attic, study = a_mesh(nodes, attic="200GB", study="200GB")
     plan = attic.json("plan", MODEL, *CONTEXT, "--explain")
+    assert attic.json("plan", MODEL, *CONTEXT, "--coordinator", "study")["coordinator"]["node"] == study.node
     assert {verdict["node"] for verdict in plan["explanation"]["nodes"]} == {attic.node, study.node}
     assert "Why each node is in or out:" in attic.verb("plan", MODEL, *CONTEXT, "--explain")
 
