@@ -53,22 +53,30 @@ class Fill:
         return cls((each / unit).min(axis=1), (measure[reach] - measure).max(axis=1), float(measure[-1]))
 
 
-def charges(instance: Instance, timing: Timing, nearest: FloatArray | None = None) -> FloatArray:
-    """[v]: the least that using v at all costs; infinite where it can't be reached. `nearest`: a chain's
-    `nearest_hops`.
+def charges(instance: Instance, timing: Timing, nearest: FloatArray | None = None) -> tuple[FloatArray, int]:
+    """([v]: the least that using v at all costs, infinite where it can't be reached; what one device is spared of it).
 
-    Devices of one node may follow each other and share one way there (and back).
+    Devices of one node may follow each other and share one way there (and back). In a chain, `nearest_hops` are given;
+    if several nodes may be first, each is charged its nearest hop, and the longest of them is spared once.
     """
-    entry = np.array([math.inf if cost is None else cost for cost in timing.entry_ns], dtype=np.float64)
+    entry, spared = _known(timing.entry_ns), 0
     if instance.star:
-        ways = entry + np.array([math.inf if cost is None else cost for cost in timing.exit_ns], dtype=np.float64)
+        ways = entry + _known(timing.exit_ns)
     else:
         assert nearest is not None, "a chain has hops"
-        if instance.first_devices is not None:
-            entry[[v not in instance.first_devices for v in range(instance.device_count)]] = math.inf
+        firsts = instance.first_devices
+        if firsts is not None:
+            entry[[v not in firsts for v in range(instance.device_count)]] = math.inf
+            if len({instance.node_of[v] for v in firsts}) > 1 and np.isfinite(nearest).all():
+                entry[:] = math.inf
+                spared = math.ceil(max(nearest[v] for v in firsts))
         ways = np.minimum(entry, nearest)
     sharing = np.bincount(instance.node_of)[list(instance.node_of)]
-    return np.asarray(np.array(timing.fixed_ns, dtype=np.float64) + ways / sharing)
+    return np.asarray(np.array(timing.fixed_ns, dtype=np.float64) + ways / sharing), spared
+
+
+def _known(costs: tuple[int | None, ...]) -> FloatArray:
+    return np.array([math.inf if cost is None else cost for cost in costs], dtype=np.float64)
 
 
 def nearest_hops(timing: Timing) -> FloatArray:

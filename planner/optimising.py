@@ -4,13 +4,13 @@ Lives here: `optimise`. Not here: the solvers themselves (`planner.latency`, `pl
 the result (`planner.building`). Called by `planner.dispatch`.
 
 Each coordinator is a problem of its own. They are tried from the most promising quick bound on; a plan found under one
-is the cutoff for the next, and once a coordinator's quick bound reaches the best value, it and all later ones are done.
-The lower bound of the whole is the least over all coordinators, tried or not.
+is the cutoff for the next, and a coordinator whose bound reaches the best value is done. In a chain many that are alike
+are one problem. The lower bound of the whole is the least over all coordinators, tried or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 _MOST_COORDINATORS: Final = 64
 """Coordinators that are solved for; the bound of those beyond still counts."""
+_FEW_COORDINATORS: Final = 16
+"""So many are each solved for exactly. More that may be first in a chain are grouped where they are alike."""
+_MOST_GROUPS: Final = 12
+_TOLERANCE: Final = 400
+"""Ways back may differ by the quick bound over this within a group: a quarter of a percent."""
 _SHARE: Final = 2
 _LEAST_SHARE: Final = 400
 """A coordinator may take the whole effort over this, and at least so much, before the next one is looked at."""
@@ -78,8 +83,10 @@ def optimise(
         tried, left = tried + 1, left - solution.work_units
         if not solution.infeasible:
             bounds.append(max(bound or 0, solution.lower_bound or 0))
-        if solution.value is not None and (cutoff is None or solution.value < cutoff):
-            best = Optimised(problem.instance, solution, problem.coordinator, family.left_out)
+        found = problem.settled(family, solution)
+        value = found.solution.value
+        if value is not None and (cutoff is None or value < cutoff):
+            best = found
     if best is None or best.solution.value is None:
         return None
     proved = min([*bounds, best.solution.value])
@@ -88,12 +95,26 @@ def optimise(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """One coordinator's instance. `quick`: a bound from its hops and the fastest devices alone."""
+    """One coordinator's instance, or that of several that are alike (`stands_for`).
+
+    `quick`: a bound from its hops and the fastest devices alone.
+    """
 
     quick: int
     coordinator: str | None
     instance: Instance
     fill: FillBound | None
+    stands_for: int = 1
+
+    def settled(self, family: TimedFamily, solution: Solution) -> Optimised:
+        """The solution under its true coordinator: in a problem that stands for several, the first stage's node."""
+        if self.stands_for == 1 or not solution.placements:
+            return Optimised(self.instance, solution, self.coordinator, family.left_out)
+        coordinator = self.instance.labels[solution.placements[0].device][0]
+        instance = family.under(coordinator, max_stages=self.instance.max_stages)
+        assert instance.timing is not None, "a family is timed"
+        value = instance.timing.latency_ns(solution.placements)
+        return Optimised(instance, replace(solution, value=value), coordinator, family.left_out)
 
     def bound(self, cutoff: int | None) -> int | None:
         """A lower bound, tightened until it reaches `cutoff`; None if nothing is possible here."""
@@ -122,12 +143,11 @@ def _candidates(
 def _problems(
     family: TimedFamily, coordinators: tuple[str | None, ...], max_stages: int | None, pipelined: bool
 ) -> list[_Problem]:
-    """The problem of every coordinator that can be entered and left, best bound first."""
+    """The problems of all coordinators that can be entered and left, best bound first."""
     work = 0 if pipelined else _work_bound(family)
     filling = None if pipelined else _filling(family)
     problems = []
-    for coordinator in coordinators:
-        instance = family.under(coordinator, max_stages=max_stages)
+    for coordinator, instance, stands_for in _instances(family, coordinators, max_stages, pipelined, work):
         timing = instance.timing
         assert timing is not None, "a family is timed"
         firsts = range(instance.device_count) if instance.first_devices is None else instance.first_devices
@@ -135,9 +155,29 @@ def _problems(
         leave = [leaving for leaving in timing.exit_ns if leaving is not None]
         if enter and leave:
             hops = 0 if pipelined else min(enter) + min(leave)
-            problems.append(_Problem(work + hops, coordinator, instance, filling and filling(instance)))
+            problems.append(_Problem(work + hops, coordinator, instance, filling and filling(instance), stands_for))
     ranked = [(first, problem) for problem in problems if (first := problem.first) is not None]
     return [problem for _, problem in sorted(ranked, key=lambda pair: (pair[0], pair[1].coordinator or ""))]
+
+
+def _instances(
+    family: TimedFamily, coordinators: tuple[str | None, ...], max_stages: int | None, pipelined: bool, work: int
+) -> Iterator[tuple[str | None, Instance, int]]:
+    """(coordinator, instance, how many it stands for). Many that may be first in a chain are grouped."""
+    named = [coordinator for coordinator in coordinators if coordinator is not None]
+    is_chosen = not family.instance.star and family.request.constraints.coordinator is None
+    if pipelined or not is_chosen or len(named) <= _FEW_COORDINATORS:
+        for coordinator in coordinators:
+            yield coordinator, family.under(coordinator, max_stages=max_stages), 1
+        return
+    from planner.first_stages import alike, first_of, ways_back
+
+    back = ways_back(family, named)
+    tolerance = work / _TOLERANCE
+    while len(groups := alike(back, tolerance)) > _MOST_GROUPS and tolerance < work:
+        tolerance *= 2
+    for group in groups:
+        yield named[group[0]], first_of(family, group, named, back, max_stages), len(group)
 
 
 def _filling(family: TimedFamily) -> Callable[[Instance], FillBound]:
@@ -155,7 +195,8 @@ def _filling(family: TimedFamily) -> Callable[[Instance], FillBound]:
             mine = Fill.of(instance, timing), None if timing.hop_ns is None else nearest_hops(timing)
         if instance.device_count == family.instance.device_count:
             shared = mine
-        return FillBound(mine[0], charges(instance, timing, mine[1]), min(timing.head_ns))
+        charge, spared = charges(instance, timing, mine[1])
+        return FillBound(mine[0], charge, min(timing.head_ns) - spared)
 
     return bound
 
