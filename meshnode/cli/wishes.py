@@ -30,7 +30,7 @@ _OPTIONS = (
                  help="What the plan is best at. Default: latency."),
     click.option("--engine", type=click.Choice(("llama_cpp_rpc", "chain")),
                  help="Engine profile: where endpoints lie, what a hop costs. Default: llama_cpp_rpc."),
-    click.option("--coordinator", metavar="NODE", help="The node that coordinates, by id or name. Default: the best one."),
+    click.option("--coordinator", metavar="NODE", help="Who coordinates, by id or name. Default: the best one."),
     click.option("--max-stages", type=click.IntRange(min=1), metavar="N", help="At most this many stages."),
     click.option("--min-stages", type=click.IntRange(min=1), metavar="N", help="At least this many stages."),
     click.option("--max-stage-rtt-ms", type=click.FloatRange(min=0), metavar="MS",
