@@ -14,7 +14,7 @@ help:  ## list the targets
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "meshnode needs python3.11 or newer on PATH (or: make PYTHON=/path/to/python3.11)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"meshnode needs Python 3.11 or newer, found {v.major}.{v.minor}: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment: Debian and Ubuntu keep that in a package of its own (apt install python3-venv); or name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml

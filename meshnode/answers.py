@@ -90,6 +90,7 @@ class Answers:
             "draining": self._keeper.draining,
             "mesh": summary_of(self._mesh.view()),
             "splits": self.splits(),
+            "unreadable_models": self._keeper.inventory.unreadable(),
         }
 
     def view(self) -> MeshView:

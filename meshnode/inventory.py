@@ -46,6 +46,10 @@ class Inventory:
         """The entry of a model by its name in the mesh."""
         return next((entry for entry in self._entries if entry.name == name), None)
 
+    def unreadable(self) -> list[dict[str, str]]:
+        """Models that can't be read, or are not there: each with its name and the problem in one line."""
+        return [{"model": entry.name, "problem": str(entry.error)} for entry in self._entries if _is_unreadable(entry)]
+
     def offers(self, generations: Mapping[str, int]) -> tuple[ModelOffer, ...]:
         """What the mesh is told of each model; `generations` are the plans by which this node coordinates some."""
         wanted = set(self._config.models)
@@ -73,13 +77,17 @@ class Inventory:
             self._changed()
 
     def _tell(self, entry: InventoryEntry) -> None:
-        if entry.error is not None and entry.presence in (Presence.UNREADABLE, Presence.ABSENT):
-            error = entry.error
+        error = entry.error
+        if error is not None and _is_unreadable(entry):
             self._emit(ModelUnreadable(entry.name, error.path, error.field, error.found, error.expected))
         elif entry.whole is not None:
             spec = entry.whole.spec
             complete = entry.presence is Presence.COMPLETE
             self._emit(ModelIndexed(entry.name, spec.layer_count, spec.file_bytes, complete, entry.manifest))
+
+
+def _is_unreadable(entry: InventoryEntry) -> bool:
+    return entry.error is not None and entry.presence in (Presence.UNREADABLE, Presence.ABSENT)
 
 
 def _offer(entry: InventoryEntry, wanted: bool, generation: int | None) -> ModelOffer:

@@ -86,7 +86,8 @@ class Keeper:
         self._splits.machine_seen(capacity)
         self._tell_findings(capacity)
         if first or self._announced is None or capacity_changed_enough(self._announced, capacity):
-            self._tell_change(capacity, self._announced)
+            if self._role is Role.WORKER:
+                self._tell_change(capacity, self._announced)
             self._announced = capacity
         self.offer()
 

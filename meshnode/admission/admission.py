@@ -202,7 +202,8 @@ class Admission:
         found = [one for one in self._book.invites() if one.token_id.hex().startswith(start.lower())]
         if len(found) != 1 or not start:
             how_many = "no invite" if not found else f"{len(found)} invites"
-            raise UnknownInvite(f"{how_many} made here begin with {start!r}", "see meshnode invites for their ids")
+            problem = f"{how_many} made here with an id that begins with {start[:64]!r}"
+            raise UnknownInvite(problem, "see meshnode invites for their ids")
         return found[0]
 
     def _revocation_of(self, invite: Invite, now_unix_s: int) -> tuple[bytes, ...]:

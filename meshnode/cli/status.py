@@ -44,6 +44,7 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
         ("splits", _splits(status["splits"])),
+        *(("unreadable", each["problem"]) for each in status["unreadable_models"]),
         ("state", status["state_directory"]),
     ]
 

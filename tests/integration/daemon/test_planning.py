@@ -144,3 +144,14 @@ def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tm
     attic = nodes.start("attic", *QUICK, "--declare-usable", "8GB", "--declare-host", "8GB", "--model", str(profile))
     attic.wait_event("model.indexed")
     assert attic.json("plan", "house-model")["model"] == "house-model"
+
+
+def test_status_says_which_model_cannot_be_read(nodes: Nodes, tmp_path: Path) -> None:
+    broken = tmp_path / "half.gguf"
+    broken.write_bytes(b"GGUF\x03\x00\x00\x00")
+    attic = nodes.start("attic", *QUICK, "--model", str(broken))
+    event = attic.wait_event("model.unreadable")
+    assert (event["level"], event["model"], event["path"]) == ("error", "half", str(broken))
+    text = attic.verb("status")
+    assert f"unreadable {broken}: " in text
+    assert attic.json("status")["unreadable_models"][0]["model"] == "half"
