@@ -32,7 +32,7 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
 def _lines(status: Json) -> list[tuple[str, str]]:
     mesh = status["mesh"]
     name = f" ({status['name']})" if status["name"] else ""
-    draining = ", draining: takes no new stages" if status["draining"] else ""
+    draining = ", draining: takes no new stages" if status.get("draining") else ""
     declared = " (declared figures in it, nothing measured those)" if mesh["declared"] else ""
     unknown = f", {mesh['unknown_offers']} not yet known" if mesh["unknown_offers"] else ""
     return [
@@ -44,7 +44,7 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
         ("splits", _splits(status["splits"])),
-        *(("unreadable", each["problem"]) for each in status["unreadable_models"]),
+        *(("unreadable", each["problem"]) for each in status.get("unreadable_models", ())),
         ("state", status["state_directory"]),
     ]
 

@@ -124,3 +124,13 @@ def test_every_profile_named_in_an_example_is_there() -> None:
     named = re.findall(r"(?:meshnode (?:plan|split)|--model) ([a-z0-9][\w.-]+)", "\n".join(texts))
     assert len(named) >= 4
     assert set(named) <= set(profile_names())
+
+
+def test_example_nodes_file_is_planned_and_names_a_machine_left_out() -> None:
+    example = str(Path(__file__).parents[3] / "configs" / "nodes.example.toml")
+    done = meshnode("plan", "llama-3.3-70b-q4_k_m", "--nodes", example, "--context", "16384", "--json")
+    plan = json.loads(done.stdout)
+    assert (done.returncode, plan["capacity_only"], plan["coordinator"]["node"]) == (0, False, "desktop")
+    short = meshnode("plan", "qwen3-235b-a22b-4bit", "--nodes", example, "--json")
+    assert short.returncode == 4
+    assert [out["node"] for out in json.loads(short.stdout)["excluded"]] == ["sofa-laptop"]
