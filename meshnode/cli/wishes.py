@@ -54,9 +54,24 @@ def wish_options(function: Function) -> Function:
 def wish_of(model: str, options: dict[str, Any]) -> Json:
     """The fields of the wish; what was not given is left out, so that the other side's defaults hold.
 
-    A model named by a path is made absolute: the daemon does not run in this directory.
+    A model named by a path is made absolute: the daemon does not run in this directory. A bare name is a path if
+    there is such a file here and no profile of that name (`meshnode.models.refs`).
     """
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     known = {name: value for name, value in given.items() if value is not None and value != []}
-    path = Path(model).expanduser()
-    return {"model": str(path.absolute()) if path.exists() and "/" in model else model, **known}
+    return {"model": _absolute(model), **known}
+
+
+def _absolute(model: str) -> str:
+    try:
+        path = Path(model).expanduser()
+        if not path.exists():
+            return model
+    except (OSError, RuntimeError):  # a name too long, an unknown ~user: the other side says so
+        return model
+    if "/" not in model:
+        from meshnode.models.refs import profile_names
+
+        if model.lower().removesuffix(".toml") in {name.lower() for name in profile_names()}:
+            return model
+    return str(path.absolute())
