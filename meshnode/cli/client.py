@@ -115,7 +115,7 @@ def _refused(status: int, content: bytes) -> Failure:
 def node_options(function: Function) -> Function:
     """`--state-dir` and `--config`: which node a verb is about."""
     state_dir = click.option(
-        "--state-dir", type=click.Path(path_type=Path), metavar="DIR",
+        "--state-dir", type=click.Path(path_type=Path, readable=False), metavar="DIR",
         help="State directory of the node to ask (default: MESHNODE_STATE_DIR, the config, the XDG place).",
     )  # fmt: skip
     config = click.option(

@@ -77,7 +77,7 @@ def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:
     except (ModelFileError, ConfigError) as error:
         raise Failure(str(error), exit_code=BAD_USAGE) from error
     except OSError as error:
-        raise Failure(f"{nodes_file}: {error.strerror}", exit_code=BAD_USAGE) from error
+        raise Failure(f"{error.filename or nodes_file}: {error.strerror}", exit_code=BAD_USAGE) from error
 
 
 def _draw(picture: str | None, svg: Path | None) -> None:

@@ -134,3 +134,12 @@ def test_example_nodes_file_is_planned_and_names_a_machine_left_out() -> None:
     short = meshnode("plan", "qwen3-235b-a22b-4bit", "--nodes", example, "--json")
     assert short.returncode == 4
     assert [out["node"] for out in json.loads(short.stdout)["excluded"]] == ["sofa-laptop"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_state_directory_of_another_user_is_no_bad_usage(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    done = meshnode("status", "--state-dir", str(tmp_path))
+    tmp_path.chmod(0o700)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
