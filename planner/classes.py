@@ -248,10 +248,15 @@ class _Draft:
         return np.array([self._shifted(values[v]) for v in self.devices], dtype=np.int64)
 
     def _square(self, rows: Sequence[Sequence[int | None]]) -> IntArray:
-        square = [[self._shifted(rows[u][v]) for v in self.devices] for u in self.devices]
-        matrix = np.array(square, dtype=np.int64).reshape(len(self.devices), len(self.devices))
+        unknown = -1
+        known = [[unknown if cost is None else min(cost, INFINITE) for cost in row] for row in rows]
+        kept = np.array(self.devices, dtype=np.int64)
+        picked = np.array(known, dtype=np.int64).reshape(len(rows), len(rows))[np.ix_(kept, kept)]
+        usable = (picked != unknown) & (picked <= self.longest)
+        self.clipped = self.clipped or bool((picked > self.longest).any())
+        matrix = np.where(usable, picked >> self.shift, INFINITE)
         matrix[self.node[:, None] == self.node[None, :]] = 0
-        return matrix
+        return np.ascontiguousarray(matrix)
 
     def _prefix_and_limits(self) -> IntArray:
         """Prefix sums of shifted layer times; a layer that takes too long bars every stage it is in."""

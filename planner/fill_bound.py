@@ -97,24 +97,44 @@ class FillBound:
         self._total, self._head = fill.total, head_ns
         self._open: list[tuple[float, int, tuple[tuple[int, int], ...], int | None]] = []
         self._made = 0
+        self._ceiling = math.inf
+        self._price = 0.0
         self._branch(())
 
     @property
     def bound(self) -> int | None:
         """No plan costs less (ns); None: there is none."""
-        return math.floor(self._open[0][0] * _SAFE) + self._head if self._open else None
+        least = min(self._open[0][0] + self._head if self._open else math.inf, self._ceiling)
+        return math.floor(least * _SAFE) if math.isfinite(least) else None
 
     def tighten(self, cutoff_ns: float = math.inf, branches: int = _MOST_BRANCHES) -> int | None:
-        """Branch until the bound reaches `cutoff_ns`, is exact, or `branches` were made; the bound."""
+        """Branch until the bound reaches `cutoff_ns`, is exact, or `branches` were made; the bound.
+
+        Plans that cost `cutoff_ns` or more are of no interest: the bound may stop there.
+        """
+        if self._made == 1 and math.isfinite(cutoff_ns):
+            self._leave_out(cutoff_ns)
         while self._open and branches > 0:
             value, _, fixed, partial = self._open[0]
-            if partial is None or value + self._head >= cutoff_ns:
+            if partial is None or value + self._head >= min(cutoff_ns, self._ceiling):
                 break
             heapq.heappop(self._open)
             self._branch((*fixed, (partial, _IN)))
             self._branch((*fixed, (partial, _OUT)))
             branches -= 2
         return self.bound
+
+    def _leave_out(self, cutoff_ns: float) -> None:
+        """Forget devices in no plan below the cutoff: using one costs its reduced cost above the first bound."""
+        if not self._open or self._open[0][0] + self._head >= cutoff_ns:
+            return
+        gained = np.maximum(0.0, self._price - self._rate) * self._width
+        kept = self._open[0][0] + self._head + (self._charge - gained) < cutoff_ns / _SAFE
+        if not kept.all():
+            self._rate, self._width, self._charge = self._rate[kept], self._width[kept], self._charge[kept]
+            self._ceiling = cutoff_ns
+            self._open.clear()
+            self._branch(())
 
     def _branch(self, fixed: tuple[tuple[int, int], ...]) -> None:
         """Solve with some devices fixed in or out, and keep it open unless it can't hold everything."""
@@ -137,5 +157,6 @@ class FillBound:
         device = int(used[-1])
         is_partial = charge[device] > 0.0 and taken[-1] < width[device] * _SAFE
         self._made += 1
+        self._price = self._price if fixed else float(price[device])
         value = paid + float((price[used] * taken).sum())
         heapq.heappush(self._open, (value, self._made, fixed, device if is_partial else None))

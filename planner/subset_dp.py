@@ -30,6 +30,8 @@ from planner.windows import WindowMinimum
 
 _FINITE = INFINITE // 2
 _WORD_BITS = 62
+_MOST_COMPARED = 256
+"""Classes of a chain whose onward hops are compared with each other; in a larger one they seldom are equal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +287,8 @@ def onward_groups(classes: Classes) -> tuple[IntArray, IntArray]:
     count = classes.class_count
     every = np.arange(count)
     hops = classes.hops.between(every[:, None], every[None, :]) if count else np.zeros((0, 0), dtype=np.int64)
+    if count > _MOST_COMPARED and not classes.hops.is_free:
+        return every, hops
     groups = np.full(count, -1, dtype=np.int64)
     shared: list[tuple[IntArray, BoolArray]] = []
     for chosen in range(count):
