@@ -1,12 +1,11 @@
 """An `Instance` as arrays: interchangeable devices merged into classes, and one integer cost that also settles ties.
 
 Lives here: `Classes`, how it is compiled, restricted, reversed, and turned back into placements. Not here: any search.
-Called by every optimiser below `planner.latency` and `planner.throughput`.
+Called by every optimiser below `planner.latency`.
 
 Cost. A plan's cost is latency x scale + tie, where tie = stages + (stage limit + 1) x passages between nodes is always
 below scale. So among plans of equal latency the one with fewest passages wins, then the one with fewest stages: a
-node is
-never added when the plan without it is no worse.
+node is never added when the plan without it is no worse.
 
 Classes. Two devices are interchangeable if exchanging them changes no plan's cost: same bytes, speed and roles, and
 they are on the same node, or each alone on a node whose hops are mirror images. A class is used at most `limit` times.
@@ -14,10 +13,9 @@ they are on the same node, or each alone on a node whose hops are mirror images.
 Star. Each stage away costs entry + exit whatever its neighbours are; both are folded into the stage, hops become free,
 and two stages of one node in a row get them back (`planner.hops.FreeHops`).
 
-Range. Arrays are int64. Times so long that sums might overflow (hours per token) are forbidden at `shift` 0;
-callers raise
-`shift`, which drops low bits by rounding down, until the best value is below `longest_ns`. Bounds stay bounds; only
-exactness to the last nanosecond is lost.
+Range. Arrays are int64. Times so long that sums might overflow (hours per token) are forbidden at `shift` 0; callers
+raise `shift`, which drops low bits by rounding down, until the best value is below `longest_ns`. Bounds stay bounds;
+only exactness to the last nanosecond is lost.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -177,7 +175,7 @@ def classes_of(instance: Instance, shift: int = 0) -> Classes:
     longest = ((1 << _FINITE_BITS) // (scale * max(layers, 4)) - 1) << shift
     usable = [v for v in range(instance.device_count) if _is_usable(instance, timing, v)]
     lowest = _lowest(instance, usable)
-    holds = (lowest < np.arange(layers + 1)).any(axis=1) if usable else np.zeros(0, dtype=bool)
+    holds = np.asarray((lowest < np.arange(layers + 1)).any(axis=1)) if usable else np.zeros(0, dtype=bool)
     usable, lowest = [v for v, keep in zip(usable, holds.tolist(), strict=True) if keep], lowest[holds]
     draft = _Draft(instance, timing, usable, lowest, shift, longest, most, scale)
     return draft.classes()

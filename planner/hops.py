@@ -1,21 +1,22 @@
 """What passing from one stage to the next costs, in bulk: the min-plus step that every dynamic programme here shares.
 
 Lives here: `DenseHops` (a chain: any directed matrix) and `FreeHops` (a star: its costs are part of the stages, see
-`planner.classes`, so passing on is free, and staying within a node gives something back). Not here: where the
-figures come
-from. Called by `planner.relaxation`, `planner.subset_dp` and `planner.local_search`.
+`planner.classes`, so passing on is free, and staying within a node gives something back). Not here: where the figures
+come from. Called by `planner.relaxation`, `planner.subset_dp` and `planner.local_search`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Chosen = IntArray | np.int64 | int
+"""One class or several."""
 
 INFINITE: Final = 1 << 60
 """Stands for "not possible". Finite costs stay below a quarter of it, so three may be added without overflow."""
@@ -30,7 +31,7 @@ class Hops(Protocol):
         """[R, T] -> [R, T]: m[r, v] = min over u of cost[r, u] + hop(u, v)."""
         ...
 
-    def between(self, source: Any, target: Any) -> IntArray:
+    def between(self, source: Chosen, target: Chosen) -> IntArray:
         """Element by element (arrays broadcast)."""
         ...
 
@@ -65,7 +66,7 @@ class DenseHops:
             np.minimum(result, part.min(axis=1), out=result)
         return result
 
-    def between(self, source: Any, target: Any) -> IntArray:
+    def between(self, source: Chosen, target: Chosen) -> IntArray:
         return np.asarray(self.matrix[source, target])
 
     def subset(self, kept: IntArray) -> DenseHops:
@@ -110,7 +111,7 @@ class FreeHops:
             result[:, group] = np.minimum(result[:, group], inside)
         return result
 
-    def between(self, source: Any, target: Any) -> IntArray:
+    def between(self, source: Chosen, target: Chosen) -> IntArray:
         same = (self._node[source] == self._node[target]) & (self._node[source] >= 0)
         cost = np.where(same, -(self._leave[source] + self._enter[target]), 0)
         itself = np.equal(source, target) & self._single[source]

@@ -1,7 +1,8 @@
 """Least latency: the order of devices and the cuts that give one token its shortest way through the model.
 
-Lives here: `solve_latency`. Not here: the search itself (`planner.least_cost`), instances (`planner.instance`), or the choice
-of a coordinator (`planner.dispatch`, which imports this module, and with it numpy, only when a timed plan is asked for).
+Lives here: `solve_latency`. Not here: the search itself (`planner.least_cost`), instances (`planner.instance`), or the
+choice of a coordinator (`planner.optimising`, which imports this module, and with it numpy, only when a timed plan is
+asked for).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def solve_latency(
     """Placements of least latency (ns), with a certified lower bound.
 
     Exact for small problems (12 nodes of one device at 128 layers in well under a second) and often far above; else the
-    best found within `effort` work units. Ties fall to fewest passages between nodes, then fewest stages, then lower ids.
-    With `cutoff_ns`, only plans below it are sought. `should_stop` is asked between steps. The instance must be timed.
+    best found within `effort` work units. Ties fall to fewest passages between nodes, then fewest stages, then lower
+    ids. With `cutoff_ns`, only plans below it are sought. `should_stop` is asked between steps. The instance must be
+    timed.
     """
     meter = Effort(effort, should_stop)
     shift = 0

@@ -1,12 +1,13 @@
 """The search for a path of least cost over classes: bounds from below, plans from above, until they meet.
 
 Lives here: `LeastCost`, which decides in which order the methods are used. Not here: the methods (`planner.relaxation`,
-`planner.route_relaxation`, `planner.local_search`, `planner.subset_dp`), nor instances and nanoseconds (`planner.latency`,
-`planner.throughput` call it).
+`planner.route_relaxation`, `planner.local_search`, `planner.subset_dp`), nor instances and nanoseconds
+(`planner.latency` calls it).
 
 1. A relaxed sweep: a first bound, or a proof that nothing exists; local search makes its path a plan.
 2. Few classes: the dynamic programme over sets, exact.
-3. Else prices are raised, relaxed paths become plans, and classes that can't be in a better plan go, until few are left;
+3. Else prices are raised, relaxed paths become plans, and classes that can't be in a better plan go, until few are
+   left;
 4. routes that remember lift the bound where devices repeat within a site;
 5. the dynamic programme over sets, pruned by those bounds, in growing widths, closes what is left.
 """
@@ -69,7 +70,8 @@ class LeastCost:
     def __init__(self, classes: Classes, effort: Effort, cutoff: int = INFINITE) -> None:
         self._classes, self._effort = classes, effort
         self._origin = np.arange(classes.class_count)
-        self._cost, self._path = cutoff, None
+        self._cost = cutoff
+        self._path: Path | None = None
         self._bound = -INFINITE
         self._tried: set[tuple[int, ...]] = set()
         self._repeats = np.zeros(classes.class_count)
@@ -191,7 +193,7 @@ class LeastCost:
         return Completion(np.ascontiguousarray(back.onward[::-1]), np.ascontiguousarray(back.reached[::-1]))
 
     def _eliminate(self, routes: tuple[IntArray, IntArray] | None) -> bool:
-        """Drop classes in no better plan; `routes`: (reached, completion) of remembering sweeps instead of plain ones."""
+        """Drop classes in no better plan; `routes`: (reached, completion) of remembering sweeps, not of plain ones."""
         if self._cost >= INFINITE or self._effort.spent:
             return False
         if routes is None:
@@ -237,7 +239,7 @@ class LeastCost:
             self._look_ahead(matrix)
 
     def _look_ahead(self, matrix: IntArray) -> None:
-        """Remembering sweeps from both ends at the best prices: drop classes, and keep the bounds for the last search."""
+        """Remembering sweeps from both ends at the best prices: drop classes, keep the bounds for the last search."""
         routes = RouteRelaxation(self._classes, matrix, self._memory)
         routes.sweep(self._prices, self._effort)
         mirror = RouteRelaxation(self._classes.reversed(), np.ascontiguousarray(matrix.T), self._memory)

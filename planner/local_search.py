@@ -1,9 +1,8 @@
 """Good plans quickly: orders of devices, improved step by step, each order with its exact best cuts.
 
 Lives here: `LocalSearch`. Not here: any bound; alone it is not to be trusted (facts, section 5: once 12.9 % off), so
-`planner.latency` never ships its plans without one. Nothing is drawn at random: moves are tried in a fixed order
-and the
-best one is made.
+`planner.latency` never ships its plans without one. Nothing is drawn at random: moves are tried in a fixed order and
+the best one is made.
 
 For a fixed order the best cuts are a dynamic programme over layers, O(K L). A move replaces stages [low, high) of the
 order by a short list of classes; with the rows of the part before and the part after kept, it costs only its own few
@@ -166,7 +165,7 @@ class LocalSearch:
         low = np.array([move[0] for move in moves])
         high = np.array([move[2] for move in moves])
         middle = np.array([move[1] for move in moves], dtype=np.int64).reshape(len(moves), -1)
-        stages = np.array(order.classes + (-1,), dtype=np.int64)
+        stages = np.array((*order.classes, -1), dtype=np.int64)
         last = stages[low - 1]
         rows = order.before[low]
         for step in range(middle.shape[1]):
@@ -183,7 +182,7 @@ class LocalSearch:
         onward = np.where(closing, 0, self._into(empty, last, stages[np.minimum(high, len(order.classes))]))
         joined = (rows + order.after[high]).min(axis=1) + onward
         ended = rows[:, -1] + np.where(last >= 0, classes.finish[last], INFINITE)
-        return np.where(closing, ended, np.minimum(joined, INFINITE))
+        return np.asarray(np.where(closing, ended, np.minimum(joined, INFINITE)))
 
     def _into(self, first: IntArray, last: IntArray, chosen: IntArray) -> IntArray:
         """Cost of entering `chosen`: from outside where `first`, else from `last`."""

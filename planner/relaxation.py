@@ -1,8 +1,8 @@
 """Lower bounds by letting devices repeat at a price, and what follows from them.
 
 Lives here: the relaxed dynamic programme (`sweep`), its Lagrangian prices (`PriceAscent`), and the removal of classes
-that can't be part of a better plan (`through_costs`). Not here: plans (`planner.local_search`, `planner.subset_dp`). Called by
-`planner.latency`.
+that can't be part of a better plan (`through_costs`). Not here: plans (`planner.local_search`, `planner.subset_dp`).
+Called by `planner.least_cost`.
 
 Relaxation (facts, section 5, "decremental state-space relaxation", without its visited set): H[q, v] is the least cost
 of covering layers [0, q) with the last stage on v, devices repeating freely:
@@ -189,8 +189,9 @@ class PriceAscent:
 def opening_prices(classes: Classes) -> Prices:
     """Prices at which the cheapest devices are just bought up: the dual of a fractional fill.
 
-    Each class holds at most `width` layers a time and costs `rate` per layer, fixed charges and cheapest hop included. Filling
-    the cheapest first until L layers lie somewhere gives the marginal rate; a cheaper class is worth the difference.
+    Each class holds at most `width` layers a time and costs `rate` per layer, fixed charges and cheapest hop included.
+    Filling the cheapest first until L layers lie somewhere gives the marginal rate; a cheaper class is worth the
+    difference.
     """
     layers, count = classes.layer_count, classes.class_count
     every = np.arange(count)

@@ -4,15 +4,15 @@ Lives here: `RouteRelaxation`, and the choice of what is remembered (`worthwhile
 (`planner.relaxation`), or when it is worth its work (`planner.least_cost`).
 
 The relaxed programme of `planner.relaxation` may go back and forth between two near devices instead of crossing to
-another site, and prices can't forbid that (half of each of two bad routes is a good average). So each class v has a small
-neighbourhood N(v), and a route carries a memory: which classes of N(v) it has used while it was in places that remember
-them. It can't repeat what it remembers:
+another site, and prices can't forbid that (half of each of two bad routes is a good average). So each class v has a
+small neighbourhood N(v), and a route carries a memory: which classes of N(v) it has used while it was in places that
+remember them. It can't repeat what it remembers:
 
     memory after going on from u to v = (memory at u + {u}), cut down to N(v)        allowed if v is not in it before
 
 This is the ng-route relaxation (Baldacci, Mingozzi, Roberti, Operations Research 59, 2011), on top of layers and memory
-windows; neighbourhoods grow along the cycles that relaxed routes still make (Roberti, Mingozzi, Transportation Science 48,
-2014). The decremental state-space relaxation of facts, section 5, is the case of one N for all. A sweep costs
+windows; neighbourhoods grow along the cycles that relaxed routes still make (Roberti, Mingozzi, Transportation Science
+48, 2014). The decremental state-space relaxation of facts, section 5, is the case of one N for all. A sweep costs
 O(L (states x window + transitions)), with 2^|N(v)| states per class. Only classes of one device are remembered.
 """
 
