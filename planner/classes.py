@@ -37,28 +37,6 @@ _FINITE_BITS: Final = 57
 
 
 @dataclass(frozen=True, eq=False)
-class Busy:
-    """What bounds a pipeline, in shifted ns: `fixed`/`head` of a stage, link occupation in, out and between classes."""
-
-    fixed: IntArray
-    head: IntArray
-    enter: IntArray
-    leave: IntArray
-    transfer: IntArray | None
-
-    def between(self, source: int, target: int) -> int:
-        """Occupation of the link from one class to the next, if they are on different nodes."""
-        if self.transfer is None:
-            return int(max(self.leave[source], self.enter[target]))
-        return int(self.transfer[source, target])
-
-    def subset(self, kept: IntArray) -> Busy:
-        """The same for the classes `kept`."""
-        transfer = None if self.transfer is None else self.transfer[np.ix_(kept, kept)]
-        return Busy(self.fixed[kept], self.head[kept], self.enter[kept], self.leave[kept], transfer)
-
-
-@dataclass(frozen=True, eq=False)
 class Classes:
     """T classes of devices and L layers; arrays are indexed by class first, costs are in the module's unit.
 
@@ -82,7 +60,6 @@ class Classes:
     shift: int
     longest_ns: int
     clipped: bool
-    busy: Busy
 
     @property
     def class_count(self) -> int:
@@ -124,7 +101,6 @@ class Classes:
             start=self.start[kept],
             finish=self.finish[kept],
             hops=self.hops.subset(kept),
-            busy=self.busy.subset(kept),
         )
 
     def reversed(self) -> Classes:
@@ -295,7 +271,6 @@ class _Draft:
             shift=self.shift,
             longest_ns=self.longest,
             clipped=self.clipped,
-            busy=self._busy(groups, kept),
         )
 
     def _scaled(self, value: IntArray, tie: int) -> IntArray:
@@ -318,15 +293,6 @@ class _Draft:
                 node[number] = -1 - number
         leave = self.leave[kept] * self.scale + self.most + 1
         return FreeHops(node, single, leave, self.enter[kept] * self.scale)
-
-    def _busy(self, groups: list[list[int]], kept: IntArray) -> Busy:
-        transfer = None
-        if self.transfer is not None:
-            transfer = self.transfer[np.ix_(kept, kept)]
-            for number, group in enumerate(groups):
-                transfer[number, number] = self.transfer[group[0], group[-1]]
-        enter, leave = self._clip(self.timing.entry_transfer_ns), self._clip(self.timing.exit_transfer_ns)
-        return Busy(self.fixed[kept], self.head[kept], enter[kept], leave[kept], transfer)
 
     def _groups(self) -> list[list[int]]:
         """Rows of interchangeable devices, ascending, ordered by their first."""

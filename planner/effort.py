@@ -49,34 +49,6 @@ class Effort:
         return self._stopped or self._ran_out
 
     @property
-    def remaining_units(self) -> int:
-        """Whole units left."""
-        return max(0, (self._limit - self._elements) // ELEMENTS_PER_UNIT)
-
-    @property
-    def remaining_elements(self) -> int:
-        """The same in elements."""
-        return max(0, self._limit - self._elements)
-
-    @property
     def used_units(self) -> int:
         """Units used, rounded up."""
         return -(-self._elements // ELEMENTS_PER_UNIT)
-
-    def part(self, numerator: int, denominator: int) -> Effort:
-        """A meter over a fraction of what is left, which charges this one too."""
-        return _Part(self, self.remaining_units * numerator // denominator)
-
-
-class _Part(Effort):
-    def __init__(self, whole: Effort, limit_units: int) -> None:
-        super().__init__(limit_units)
-        self._whole = whole
-
-    def charge(self, elements: int, calls: int = 1) -> None:
-        super().charge(elements, calls)
-        self._whole.charge(elements, calls)
-
-    @property
-    def spent(self) -> bool:
-        return self._whole.spent or super().spent
