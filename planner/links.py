@@ -27,7 +27,7 @@ class Link:
     def __post_init__(self) -> None:
         figure("link.rtt_ms", self.rtt_ms, maximum=1e7)
         if self.bandwidth_bytes_per_s is not None:
-            figure("link.bandwidth", self.bandwidth_bytes_per_s, above=True)
+            figure("link.bandwidth", self.bandwidth_bytes_per_s, minimum=1.0)
 
     def one_way_ns(self, payload_bytes: int) -> int:
         """Half the RTT plus `payload_bytes` at the bandwidth, in nanoseconds, rounded up."""

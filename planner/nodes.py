@@ -52,9 +52,9 @@ class DeviceSpec:
         if self.declared_usable_bytes is not None:
             whole(f"device {self.id}.usable_bytes", self.declared_usable_bytes)
         if self.memory_bandwidth_bytes_per_s is not None:
-            figure(f"device {self.id}.memory_bandwidth", self.memory_bandwidth_bytes_per_s, above=True)
+            figure(f"device {self.id}.memory_bandwidth", self.memory_bandwidth_bytes_per_s, minimum=1.0)
         if self.compute_flops is not None:
-            figure(f"device {self.id}.compute_flops", self.compute_flops, above=True)
+            figure(f"device {self.id}.compute_flops", self.compute_flops, minimum=1.0)
 
     @property
     def usable_bytes(self) -> int:

@@ -48,7 +48,9 @@ def a_device(**figures: Any) -> DeviceSpec:
         (lambda: a_device(memory_bandwidth_bytes_per_s=math.inf), "memory_bandwidth"),
         (lambda: a_device(memory_bandwidth_bytes_per_s=0.0), "memory_bandwidth"),
         (lambda: a_device(memory_bandwidth_bytes_per_s=-1.0), "memory_bandwidth"),
+        (lambda: a_device(memory_bandwidth_bytes_per_s=1e-300), "memory_bandwidth"),
         (lambda: a_device(compute_flops=math.nan), "compute_flops"),
+        (lambda: a_device(compute_flops=0.5), "compute_flops"),
         (lambda: NodeSpec("", devices=()), "node.id"),
         (lambda: NodeSpec("a\x1b[2J"), "node.id"),
         (lambda: NodeSpec("a", devices=(a_device(), a_device())), "devices"),
@@ -57,6 +59,7 @@ def a_device(**figures: Any) -> DeviceSpec:
         (lambda: Link(math.nan), "rtt_ms"),
         (lambda: Link(-1.0), "rtt_ms"),
         (lambda: Link(1.0, bandwidth_bytes_per_s=0.0), "bandwidth"),
+        (lambda: Link(1.0, bandwidth_bytes_per_s=1e-300), "bandwidth"),
         (lambda: LinkMatrix({("a", "a"): Link(1.0)}), "link"),
         (lambda: LayerSpec(count=0, weight_bytes=1), "count"),
         (lambda: LayerSpec(count=1, weight_bytes=-1), "weight_bytes"),
@@ -121,7 +124,7 @@ def planned(nodes: list[NodeSpec], links: LinkMatrix, engine: str, objective: st
         return None
 
 
-SPEEDS = st.one_of(st.none(), st.floats(min_value=1e-300, max_value=1e30), st.sampled_from((1.0, 1e9, 1e12)))
+SPEEDS = st.one_of(st.none(), st.floats(min_value=1.0, max_value=1e30), st.sampled_from((1.0, 1e9, 1e12, 1e30)))
 RTTS = st.one_of(st.floats(min_value=0, max_value=1e7), st.sampled_from((0.0, 1.0, 1e7)))
 
 
