@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -42,7 +43,7 @@ from planner import InvalidPlanInput, SplitPlan
 from proto.ids import NodeId
 
 PATIENCE_FIELDS = ("quorum", "dwell_s", "first_quorum_window_s", "deadline_s")
-OTHER_FIELDS = frozenset({*PATIENCE_FIELDS, "picture"})
+OTHER_FIELDS = frozenset({*PATIENCE_FIELDS, "force_split", "picture"})
 MAX_AT_ONCE = 4
 """Questions answered at the same time; each may hold a worker process."""
 
@@ -55,6 +56,7 @@ class _Question:
 
     request: SplitRequest
     asked: PlanAsked
+    force_split: bool
 
 
 class Questions:
@@ -113,9 +115,8 @@ class Questions:
         with waiting, send:
             try:
                 async with self._slots:
-                    result = await _planned(
-                        wait_and_plan, question.request, self._mesh, question.asked, self._clock, tell
-                    )
+                    ask = partial(wait_and_plan, force_split=question.force_split)
+                    result = await _planned(ask, question.request, self._mesh, question.asked, self._clock, tell)
                 send.send_nowait({"type": "result", **result.to_dict()})
             except QuorumNotReached as error:
                 verdicts = error.snapshot.to_dict()
@@ -138,7 +139,8 @@ class Questions:
             if purpose is Purpose.RUN:
                 # Members with other files under this name must not take part.
                 manifest = await to_thread.run_sync(lambda: sampled_manifest(package, cache_dir=cache_dir))
-            return _Question(self._request(fields, package, purpose, manifest), asked_of(wish, package.spec))
+            request = self._request(fields, package, purpose, manifest)
+            return _Question(request, asked_of(wish, package.spec), self._force_split(fields))
         except (InvalidPlanInput, InvalidRequest) as error:
             raise ControlError.bad_field(error.field, error.found, error.expected) from error
         except ModelFileError as error:
@@ -157,6 +159,13 @@ class Questions:
             manifest=manifest,
             settle=SettleSettings(pending_s=self._config.pending_s, **patience),
         )
+
+    def _force_split(self, fields: Json) -> bool:
+        """Whoever asks for a quorum wants more than the local node alone."""
+        word = fields.get("force_split", self._config.force_split or "quorum" in fields)
+        if not isinstance(word, bool):
+            raise InvalidRequest("force_split", word, "true or false")
+        return word
 
     def _coordinator(self, word: object) -> NodeId | None:
         """The node that `--coordinator` means: an id, the beginning of one, or a node's name."""

@@ -74,8 +74,8 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     click.echo()
     for line in [_quality(plan), *_prediction(plan, names)]:
         click.echo(line)
-    for warning in plan["warnings"]:
-        click.echo(f"note: {with_names(warning, names)}")
+    for note in (*plan["warnings"], *plan.get("notes", ())):
+        click.echo(f"note: {with_names(note, names)}")
     if "explanation" in plan:
         print_explanation(plan, lambda node: node_text(node, names))
 

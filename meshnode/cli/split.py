@@ -21,7 +21,9 @@ _CODES = {"plan": DONE, "shortfall": SHORTFALL, "quorum_not_reached": QUORUM_NOT
 @wish_options
 @click.option("--quorum", type=click.IntRange(min=1), metavar="N", help="Fewest participants. Default: the config's.")
 @click.option("--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Decide with what is there after this long. Default: the config's.")  # fmt: skip
+              help="Decide with what is there after this long. Default: the config's.")
+@click.option("--force-split", is_flag=True, default=None,
+              help="Plan it over the mesh even where this node holds it alone.")  # fmt: skip
 @node_options
 @json_option
 def command(
@@ -29,8 +31,9 @@ def command(
 ) -> None:  # fmt: skip
     """Wait for the nodes that can hold MODEL together, then plan it, or say exactly what is short.
 
-    Waits until members and capacities have stayed the same for a while (`dwell_s` of the config) and every participant
-    has confirmed its figures itself. Meanwhile it tells on stderr who takes part. Nothing is reserved.
+    A model that this node holds alone is planned at once, on it alone, unless --force-split or --quorum asks for more.
+    Else it waits until members and capacities have stayed the same for a while (`dwell_s` of the config) and every
+    participant has confirmed its figures itself; meanwhile it tells on stderr who takes part. Nothing is reserved.
 
     \b
     Examples:

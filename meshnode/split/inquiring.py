@@ -1,12 +1,13 @@
 """Asking for a plan: of the mesh as it is, or of the mesh once it has settled. Nothing is reserved.
 
-What lives here: `plan_now`, `wait_and_plan`. What does not: carrying a plan out (`meshnode.split.pursuit`). Called by
-the daemon for `meshnode plan` and `meshnode split`.
+What lives here: `plan_now`, `plan_alone`, `wait_and_plan`. What does not: carrying a plan out
+(`meshnode.split.pursuit`). Called by the daemon for `meshnode plan` and `meshnode split`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import anyio.to_thread
@@ -20,6 +21,8 @@ from meshnode.split.planning import PlanAsked, PlanResult, notes_on, plan_in_wor
 from meshnode.split.reporting import planned_event, shortfall_event
 from planner.plan import SplitPlan
 
+ALONE = "this node holds it alone; --force-split plans it over the mesh"
+
 
 async def plan_now(view: MeshView, request: SplitRequest, asked: PlanAsked) -> PlanResult:
     """The plan or shortfall for `view`; nobody is waited for. `request.purpose` should be `plan`."""
@@ -32,15 +35,35 @@ async def wait_and_plan(
     asked: PlanAsked,
     clock: Clock,
     emit: Callable[[Event], None],
+    *,
+    force_split: bool = False,
 ) -> PlanResult:
-    """Waits for participants, then plans. Emits the `split.*` events of both. Raises `QuorumNotReached`."""
-    snapshot = await wait_for_split_participants(request, mesh, clock, emit)
-    result = await plan_of(snapshot, request, asked)
+    """Solo at once where the local node holds the model alone, unless `force_split`; else waits for participants, then
+    plans (design, section 8). Emits the `split.*` events of it. Raises `QuorumNotReached`."""
+    result = None if force_split else await plan_alone(mesh.view(), request, asked)
+    if result is None:
+        result = await plan_of(await wait_for_split_participants(request, mesh, clock, emit), request, asked)
     if isinstance(result.outcome, SplitPlan):
         emit(planned_event(result.outcome, 0))
     else:
         emit(shortfall_event(request.model, result.outcome))
     return result
+
+
+async def plan_alone(view: MeshView, request: SplitRequest, asked: PlanAsked) -> PlanResult | None:
+    """The plan that puts everything on the local node, or None where it can't: it is excluded, lacks memory, another
+    node is to coordinate, or more stages are asked for."""
+    local = view.local
+    if request.coordinator not in (None, local):
+        return None
+    snapshot = snapshot_now(view, request)
+    own = tuple(participant for participant in snapshot.participants if participant.node == local)
+    if not own or own[0].usable_bytes < asked.model.layer_weight_bytes:
+        return None
+    result = await plan_of(replace(snapshot, participants=own), request, asked)
+    if not isinstance(result.outcome, SplitPlan):
+        return None
+    return replace(result, notes=(*result.notes, ALONE))
 
 
 async def plan_of(snapshot: SplitParticipantSnapshot, request: SplitRequest, asked: PlanAsked) -> PlanResult:

@@ -32,7 +32,7 @@ from planner.nodes import DeviceSpec, NodeSpec, Willingness
 from planner.plan import SplitPlan
 from planner.shortfall import ShortfallReport
 from planner.workload import Workload
-from proto.ids import NodeId, short
+from proto.ids import NodeId
 
 _SHOWN = 6
 
@@ -313,4 +313,4 @@ def stage_orders(plan: SplitPlan) -> tuple[StageOrder, ...]:
 
 def _ids(nodes: list[NodeId]) -> str:
     more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-    return ", ".join(short(node) for node in nodes[:_SHOWN]) + more
+    return ", ".join(nodes[:_SHOWN]) + more

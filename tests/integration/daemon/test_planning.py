@@ -144,6 +144,10 @@ def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tm
     attic = nodes.start("attic", *QUICK, "--declare-usable", "8GB", "--declare-host", "8GB", "--model", str(profile))
     attic.wait_event("model.indexed")
     assert attic.json("plan", "house-model")["model"] == "house-model"
+    solo = attic.json("split", "house-model")
+    assert [stage["node"] for stage in solo["stages"]] == [attic.node]
+    assert "holds it alone" in attic.verb("split", "house-model")
+    assert attic.json("split", "house-model", "--force-split", "--deadline", "1", code=5)["quorum"] == 2
 
 
 def test_status_says_which_model_cannot_be_read(nodes: Nodes, tmp_path: Path) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from making_views import GB, MANIFEST, MODEL, a_model, a_node, a_view, an_offer, an_rtt, node_id
+from waiting_meshes import QUICK, a_mesh
 
+from meshnode.events import Event
 from meshnode.membership.view import MeshView, NodeView, RttSource, Status
 from meshnode.readiness import Eligibility, Purpose, SplitParticipantSnapshot, SplitRequest, snapshot_now
 from meshnode.split import HOST_MEMORY, PlanAsked, PlanRefused, PlanResult, plan_now, wait_and_plan
+from meshnode.split.inquiring import plan_alone
 from meshnode.split.planning import PlanJob, links_between, notes_on, plan_here, plan_in_worker, plan_job, stage_orders
 from planner import CHAIN, Constraints, LayerSpec, ModelSpec, Objective, SplitPlan, Workload
 from planner.nodes import Willingness as PlannerWillingness
 from planner.shortfall import RemedyAction, ShortfallReport
+from proto.ids import NodeId
 from proto.parts import DeviceOffer, Role, Willingness
 
 A, B, C = node_id("a"), node_id("b"), node_id("c")
@@ -240,12 +245,6 @@ def test_result_as_json_marks_declared_participants() -> None:
 
 
 async def test_waiting_and_planning_report_every_step() -> None:
-    import time
-
-    from waiting_meshes import QUICK, a_mesh
-
-    from meshnode.events import Event
-
     events: list[Event] = []
     mesh = a_mesh(a_node("a", capacity_gb=45), a_node("b", capacity_gb=20))
     request = replace(RUN, settle=QUICK)
@@ -253,6 +252,44 @@ async def test_waiting_and_planning_report_every_step() -> None:
     assert isinstance(result.outcome, ShortfallReport)
     names = [event.name for event in events]
     assert names == ["split.waiting", "split.candidates", "split.ready", "split.shortfall"]
+
+
+async def test_model_that_the_local_node_holds_alone_is_planned_there_at_once() -> None:
+    mesh = a_mesh(a_node("a", capacity_gb=95), a_node("b", capacity_gb=95))
+    events: list[Event] = []
+    result = await wait_and_plan(RUN, mesh, asked(), time.monotonic, events.append)
+    assert isinstance(result.outcome, SplitPlan)
+    assert result.outcome.nodes == (A,)
+    assert any("alone" in note for note in result.notes)
+    assert [event.name for event in events] == ["split.planned"]
+    assert mesh.asked == []
+
+
+async def test_forced_split_waits_for_the_mesh_though_the_local_node_holds_it_alone() -> None:
+    mesh = a_mesh(a_node("a", capacity_gb=95), a_node("b", capacity_gb=95))
+    events: list[Event] = []
+    request = replace(RUN, settle=QUICK)
+    await wait_and_plan(request, mesh, asked(), time.monotonic, events.append, force_split=True)
+    assert events[0].name == "split.waiting"
+    assert set(mesh.asked) == {A, B}
+
+
+@pytest.mark.parametrize(
+    ("local", "coordinator", "constraints"),
+    [
+        (a_node("a", capacity_gb=45), None, Constraints()),
+        (a_node("a", role=Role.CLIENT), None, Constraints()),
+        (a_node("a", capacity_gb=95), B, Constraints()),
+        (a_node("a", capacity_gb=95), None, Constraints(min_stages=2)),
+    ],
+    ids=("too small", "a client", "another coordinates", "two stages asked for"),
+)
+async def test_nothing_is_planned_on_the_local_node_alone_where_it_may_not(
+    local: NodeView, coordinator: NodeId | None, constraints: Constraints
+) -> None:
+    view = a_view(local, a_node("b", capacity_gb=95))
+    request = replace(RUN, coordinator=coordinator)
+    assert await plan_alone(view, request, asked(constraints=constraints)) is None
 
 
 def test_model_entry_of_another_name_is_no_interest_of_this_split() -> None:
