@@ -1,9 +1,12 @@
 """SWIM's probes, and the burst that examines an accusation.
 
 Theory of operation (SWIM sections 3 and 4.3; Lifeguard section IV). Each period one linked peer is pinged, in a
-shuffled round robin, so that every peer is probed within a bounded time. No answer within the link's own time-out:
-`indirect_probes` other peers are asked to ping it, and a ping goes down the reliable control stream. Still nothing at
-the period's end: the `judge` is told. Any packet from the peer counts as its answer, whatever it says.
+shuffled round robin, so that every peer is probed within a bounded time. A peer whose ping or ack came in the
+last `RECENT_PERIODS` is passed over, since a ping proves its sender's life as well as an ack does: after a death more
+probes go to the silent. (Other messages don't count: what is sent to everybody at once would keep everybody from
+looking at once.) No answer within the link's own time-out:
+`indirect_probes` other peers are asked to ping it, and a ping goes down the reliable control stream. Still nothing in
+the same time again: the `judge` is told. Any packet from the peer counts as its answer, whatever it says.
 
 A burst is three spaced datagrams and one stream ping at a node that somebody accused, whose link was lost, or whose
 address answered with an ICMP refusal; without a link it is a dial and indirect pings. Its outcome goes to the judge.
@@ -13,6 +16,7 @@ What lives here: `Detector`, `Probe`, `Burst`, and answering ping requests. What
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from meshnode.membership.awareness import ANSWERED, NO_NACK, Awareness
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 
 NACK_SHARE = 0.8
 """A relay says "no answer" at this share of the time-out, so that it comes before the asker gives up (Lifeguard)."""
+RECENT_PERIODS = 4
+"""More would let a node that dies just after its start, when everybody has pinged it, go unnoticed for that long."""
+RELAY_CHOICE = 2
+"""Relays are drawn from this many times as many peers as are asked."""
 MAX_ERRANDS = 256
 """Ping requests of others in hand at once; more are answered with a nack at once."""
 
@@ -99,13 +107,16 @@ class Detector:
     def _period(self, _: None, now: float) -> None:
         interval_s = self._awareness.scale(self._board.settings.probe_interval_s)
         self._board.timers.at(now + self._board.jittered(interval_s, 0.1), self._period)
-        target = self._next_target()
+        target = self._next_target(now)
         if target is not None:
             self._probe(target, now)
 
-    def _next_target(self) -> NodeId | None:
-        """The next linked peer that is not under examination; reshuffles at the end of each round."""
+    def _next_target(self, now: float) -> NodeId | None:
+        """The next linked peer that is neither under examination nor probed just now; where all were, the one whose
+        turn is longest ago. Reshuffles at the end of each round."""
         links, cases = self._board.links, self.judge.cases
+        recent_s = now - RECENT_PERIODS * self._board.settings.probe_interval_s
+        oldest_s, oldest = math.inf, None
         for _ in range(len(self._ring) + 1):
             if self._next >= len(self._ring):
                 self._ring = [peer for peer in self._ring if peer in links]
@@ -115,9 +126,14 @@ class Detector:
                 return None
             target = self._ring[self._next]
             self._next += 1
-            if target in links and target not in cases and target not in self._probes:
+            link = links.get(target)
+            if link is None or target in cases or target in self._probes:
+                continue
+            if link.probed_at_s < recent_s:
                 return target
-        return None
+            if link.probed_at_s < oldest_s:
+                oldest_s, oldest = link.probed_at_s, target
+        return oldest
 
     # --- one probe ---
 
@@ -134,13 +150,23 @@ class Detector:
             self._probes.pop(probe.target, None)
             return
         settings = self._board.settings
-        relays = self._board.some_links(settings.indirect_probes, {probe.target})
+        relays = self._relays(probe.target)
         for relay in relays:
             self._request(relay, probe.target, probe, now)
         probe.relays = len(relays)
         self.pings.reliable(probe.target, now)
-        wait_s = max(link.rtt.timeout_s(settings), settings.probe_interval_s - (now - probe.started_at_s))
-        probe.timer = self._board.timers.at(now + self._awareness.scale(wait_s), self._probe_ended, probe)
+        timeout_s = self._awareness.scale(link.rtt.timeout_s(settings))
+        probe.timer = self._board.timers.at(now + timeout_s, self._probe_ended, probe)
+
+    def _relays(self, target: NodeId) -> list[NodeId]:
+        """Whom to ask: random ones of those heard last. Where many die at once, a relay that is dead too would say
+        nothing, and its silence would be taken for trouble of this node's own."""
+        count = self._board.settings.indirect_probes
+        links = self._board.links
+        candidates = self._board.some_links(len(links), {target})
+        candidates.sort(key=lambda peer: links[peer].probed_at_s, reverse=True)
+        del candidates[RELAY_CHOICE * count :]
+        return candidates if len(candidates) <= count else self._board.rng.sample(candidates, count)
 
     def _request(self, relay: NodeId, target: NodeId, purpose: Probe | Burst, now: float) -> None:
         nonce = self._board.nonce()

@@ -17,8 +17,8 @@ class Link:
 
     __slots__ = (
         "facts",
-        "heard_at_s",
         "peer",
+        "probed_at_s",
         "published_rtt",
         "reported_rtt_ms",
         "rtt",
@@ -31,7 +31,8 @@ class Link:
         self.peer = peer
         self.facts = facts
         self.up_at_s = now
-        self.heard_at_s = now
+        self.probed_at_s = now
+        """When its last ping or ack came: who was probed just now, from either end, need not be probed again."""
         self.rtt = RttEstimator()
         self.rtt_timer: Timer | None = None
         self.sync_until_s = 0.0

@@ -295,7 +295,9 @@ class Membership:
 
     def receive_datagram(self, peer: NodeId, message: Message, received_at: float, now: float) -> list[Effect]:
         """A probe message from a linked peer, with the time its datagram reached this machine."""
-        if peer in self._board.links:
+        link = self._board.links.get(peer)
+        if link is not None:
+            link.probed_at_s = received_at
             self._heard(peer, received_at, now)
             if type(message) is Ping:
                 self._pings.handle_ping(peer, message, received_at, now, reliable=False)
