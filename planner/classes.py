@@ -103,6 +103,11 @@ class Classes:
             hops=self.hops.subset(kept),
         )
 
+    def order_of(self, devices: Sequence[int]) -> tuple[int, ...]:
+        """The classes of `devices`, in their order; devices that are in none are left out."""
+        number = {device: chosen for chosen, group in enumerate(self.members) for device in group}
+        return tuple(number[device] for device in devices if device in number)
+
     def reversed(self) -> Classes:
         """The mirror image: layer L-1 first. A plan read backwards costs the same there."""
         total = self.layer_count

@@ -7,7 +7,7 @@ asked for).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from planner.classes import Classes, classes_of
 from planner.effort import DEFAULT_EFFORT, Effort
@@ -25,20 +25,21 @@ def solve_latency(
     effort: int = DEFAULT_EFFORT,
     should_stop: Callable[[], bool] | None = None,
     cutoff_ns: int | None = None,
+    start: Sequence[int] = (),
 ) -> Solution:
     """Placements of least latency (ns), with a certified lower bound.
 
     Exact for small problems (12 nodes of one device at 128 layers in well under a second) and often far above; else the
     best found within `effort` work units. Ties fall to fewest passages between nodes, then fewest stages, then lower
-    ids. With `cutoff_ns`, only plans below it are sought. `should_stop` is asked between steps. The instance must be
-    timed.
+    ids. With `cutoff_ns`, only plans below it are sought. `should_stop` is asked between steps. `start`: an
+    order of devices to improve first. The instance must be timed.
     """
     meter = Effort(effort, should_stop)
     shift = 0
     while True:
         classes = classes_of(instance, shift)
         cutoff = INFINITE if cutoff_ns is None else min(INFINITE, (cutoff_ns >> shift) * classes.scale)
-        found = LeastCost(classes, meter, cutoff).run()
+        found = LeastCost(classes, meter, cutoff, classes.order_of(start)).run()
         if not classes.clipped or meter.spent or _is_within(found, classes):
             return solution_of(instance, classes, found, meter, cutoff_ns)
         shift += _SHIFT_STEP

@@ -65,12 +65,12 @@ class Least:
 
 
 class LeastCost:
-    """One search. `cutoff`: only cheaper paths are of interest (INFINITE: any)."""
+    """One search. `cutoff`: only cheaper paths are of interest (INFINITE: any). `start`: an order to improve first."""
 
-    def __init__(self, classes: Classes, effort: Effort, cutoff: int = INFINITE) -> None:
+    def __init__(self, classes: Classes, effort: Effort, cutoff: int = INFINITE, start: tuple[int, ...] = ()) -> None:
         self._classes, self._effort = classes, effort
         self._origin = np.arange(classes.class_count)
-        self._cost = cutoff
+        self._cost, self._start = cutoff, start
         self._path: Path | None = None
         self._bound = -INFINITE
         self._tried: set[tuple[int, ...]] = set()
@@ -89,6 +89,8 @@ class LeastCost:
         if first.total >= INFINITE:
             return Least(None, self._cost, INFINITE, "relaxed programme", impossible=True)
         self._raise_bound(first.total)
+        if self._start:
+            self._try([(chosen, 0) for chosen in self._start])
         self._try(relaxed_path(self._classes, self._prices, first))
         return self._exact() if self._is_small() else self._closed()
 

@@ -30,10 +30,10 @@ from planner.request import PlanRequest
 from planner.solution import Placement, Solution
 from planner.transfers import Held, Place
 
-_PRICES: Final = 10
+_PRICES: Final = 6
 """Prices tried under each coordinator: each halves the uncertainty of the price's exponent."""
 _PRICE_OCTAVES: Final = 30
-_MOST_COORDINATORS: Final = 4
+_MOST_COORDINATORS: Final = 2
 _LEAST_EFFORT: Final = 50
 
 Stages = tuple[tuple[Place, int, int], ...]
@@ -298,8 +298,13 @@ class _Priced:
                 for spent, place in zip(timing.head_ns, labels, strict=True)
             ),
         )
+        number = {place: index for index, place in enumerate(labels)}
+        running = [(stage.node, stage.device) for stage in held.stages]
         return solve_latency(
-            replace(instance, timing=priced), effort=self._effort, should_stop=self._should_stop, cutoff_ns=None
+            replace(instance, timing=priced),
+            effort=self._effort,
+            should_stop=self._should_stop,
+            start=[number[place] for place in running if place in number],
         )
 
     def candidate(self, solution: Solution) -> Candidate | None:

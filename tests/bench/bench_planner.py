@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from planner import (
     CapacityShortfall,
@@ -17,6 +18,7 @@ from planner import (
     SplitPlan,
     Workload,
     plan_split,
+    replan,
 )
 
 GB = 10**9
@@ -71,39 +73,67 @@ def a_model(layers: int, total_gb: float, seed: int = 1) -> ModelSpec:
     return ModelSpec("bench", runs, embedding_bytes=GB // 2, output_bytes=GB // 2, hidden_size=8192, vocabulary=128_256)
 
 
-def _timed(what: Callable[[], SplitPlan]) -> tuple[SplitPlan, float]:
-    started = time.perf_counter()
-    plan = what()
-    return plan, time.perf_counter() - started
+@contextmanager
+def _timed(what: str) -> Iterator[list[str]]:
+    """Prints `what` with the wall and CPU seconds of the block, then what the block appends."""
+    found: list[str] = []
+    started, worked = time.perf_counter(), time.process_time()
+    yield found
+    seconds, cpu = time.perf_counter() - started, time.process_time() - worked
+    print(f"{what}: {seconds:.2f} s (CPU {cpu:.2f} s)", *found, sep=", ", flush=True)
 
 
-def _speed(nodes: int, layers: int, total_gb: float, goal: str, engines: Sequence[str]) -> None:
-    for engine in engines:
+def _gap(plan: SplitPlan) -> str:
+    gap = "unknown" if plan.gap is None else f"{100 * plan.gap:.2f} %"
+    return f"gap {gap}, {len(plan.stages)} stages, {plan.method}"
+
+
+def _speed(nodes: int, total_gb: float, goal: str) -> None:
+    model = a_model(128, total_gb)
+    for engine in ("llama_cpp_rpc", "chain"):
         for seed in (1, 2, 3):
             specs, links = a_mesh(nodes, seed)
-            model = a_model(layers, total_gb)
-            plan, seconds = _timed(
-                lambda specs=specs, links=links, model=model, engine=engine: plan_split(  # type: ignore[misc]
-                    model, specs, links, Workload(context=8192), engine=engine
-                )
-            )
-            gap = "unknown" if plan.gap is None else f"{100 * plan.gap:.2f} %"
-            print(
-                f"latency, {engine}, {nodes} nodes x {layers} layers, seed {seed}: {seconds:.2f} s, gap {gap},"
-                f" {len(plan.stages)} stages, {plan.method} ({goal})"
-            )
+            with _timed(f"latency, {engine}, {nodes} nodes x 128 layers, seed {seed}") as found:
+                plan = plan_split(model, specs, links, Workload(context=8192), engine=engine)
+                found += [_gap(plan), goal]
+
+
+def _throughput() -> None:
+    for nodes, total_gb in ((12, 180), (64, 400), (1000, 4000)):
+        specs, links = a_mesh(nodes, 1)
+        model = a_model(128, total_gb)
+        with _timed(f"throughput, chain, {nodes} nodes x 128 layers") as found:
+            plan = plan_split(model, specs, links, Workload(context=8192), objective="throughput", engine="chain")
+            found.append(_gap(plan))
+
+
+def _replan() -> None:
+    """A node of the running plan is lost."""
+    for engine in ("llama_cpp_rpc", "chain"):
+        for nodes, total_gb in ((12, 180), (64, 400)):
+            specs, links = a_mesh(nodes, 1)
+            model = a_model(128, total_gb)
+            running = plan_split(model, specs, links, Workload(context=8192), engine=engine)
+            rest = [node for node in specs if node.id != running.nodes[-1]]
+            with _timed(f"replan, {engine}, {nodes} nodes less one") as found:
+                new = replan(model, rest, links, Workload(context=8192), running, engine=engine)
+                worse = 100 * (new.plan.value / new.best_value - 1)
+                found += [
+                    f"{new.moved_bytes / GB:.1f}GB moved (at least {new.least_moved_bytes / GB:.1f}GB)",
+                    f"{new.kept_layers} of 128 layers kept",
+                    f"{worse:.1f} % above the best",
+                ]
 
 
 def _shortfall() -> None:
     specs, links = a_mesh(64, 5)
     model = a_model(80, 4000)
     excluded = [Exclusion("z", "client", node=NodeSpec.single("z", usable_bytes=100 * GB))]
-    started = time.perf_counter()
-    try:
-        plan_split(model, specs, links, Workload(context=8192), excluded=excluded)
-    except CapacityShortfall as shortfall:
-        seconds = time.perf_counter() - started
-        print(f"shortfall with {len(shortfall.report.remedies)} remedies, 64 nodes: {seconds:.2f} s (goal 3 s)")
+    with _timed("shortfall, 64 nodes") as found:
+        try:
+            plan_split(model, specs, links, Workload(context=8192), excluded=excluded)
+        except CapacityShortfall as shortfall:
+            found += [f"{len(shortfall.report.remedies)} remedies", "goal 3 s"]
 
 
 def _beside_proportional(name: str, model: ModelSpec, nodes: list[NodeSpec], links: LinkMatrix) -> None:
@@ -144,9 +174,11 @@ def _all_linked(nodes: list[NodeSpec], rtt_ms: Callable[[int, int], float]) -> L
 
 def main() -> None:
     """Speeds first, then the table."""
-    _speed(12, 128, 180, "goal 1 s, exact", ("llama_cpp_rpc", "chain"))
-    _speed(64, 128, 400, "goal 5 s, gap under 2 %", ("llama_cpp_rpc", "chain"))
-    _speed(1000, 128, 400, "goal 20 s", ("llama_cpp_rpc", "chain"))
+    _speed(12, 180, "goal 1 s, exact")
+    _speed(64, 400, "goal 5 s, gap under 2 %")
+    _speed(1000, 400, "goal 20 s")
+    _throughput()
+    _replan()
     _shortfall()
     print("\npredicted: the latency plan's, the throughput plan's, and the proportional rule's latency and tokens/s")
     equal = ModelSpec("40 layers of 1 GB", (LayerSpec(count=40, weight_bytes=GB),), hidden_size=4096)
