@@ -42,7 +42,7 @@ def an_initial() -> bytes:
 
 class RawPeer(asyncio.DatagramProtocol):
     """One connection to `address`. `received` holds the messages that came on the control stream, `closed` the phrase
-    of the close that ended it. `deaf` drops whatever arrives, and `missed` counts it; `sent`
+    of the close that ended it, `resets` the streams that were reset. `deaf` drops whatever arrives, and `missed` counts it; `sent`
     holds every UDP datagram that left."""
 
     def __init__(self, address: str, configuration: QuicConfiguration | None = None) -> None:
@@ -53,6 +53,7 @@ class RawPeer(asyncio.DatagramProtocol):
         self.secured = False
         self.deaf = False
         self.missed = 0
+        self.resets: set[int] = set()
         self.sent: list[bytes] = []
         self._decoder = FrameDecoder()
         self._transport: asyncio.DatagramTransport | None = None
@@ -162,6 +163,8 @@ class RawPeer(asyncio.DatagramProtocol):
                 self.secured = True
             elif isinstance(event, events.StreamDataReceived):
                 self.received.extend(self._decoder.feed(event.data))
+            elif isinstance(event, events.StreamReset):
+                self.resets.add(event.stream_id)
             elif isinstance(event, events.ConnectionTerminated):
                 self.closed = event.reason_phrase
         # The event of a close comes only after three probe time-outs.

@@ -18,6 +18,7 @@ text once more, for a peer whose stream is stuck.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,6 +30,7 @@ from meshnode.transport.quic import CONTROL_STREAM, Ending, MeshQuicConnection
 from meshnode.transport.rate_limit import Budget, Overrun, TokenBucket
 from meshnode.transport.send_queue import SendQueue
 from meshnode.transport.settings import TransportSettings
+from meshnode.transport.streams import LinkStream, Streams
 from proto.codec import FrameDecoder, decode_datagram, encode_datagram, encode_frame
 from proto.errors import WireError
 from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode
@@ -89,9 +91,13 @@ class ChannelUser(Protocol):
     def answered(self, question: int) -> None:
         """The sign of life that was asked for with this `ask` came."""
 
+    def stream_opened(self, stream: LinkStream) -> None:
+        """The peer, who is authenticated, opened a stream beside the control stream."""
+
 
 class Channel:
-    """See the module's text. `connection` must have had its address set (dialling) or its first packet is due."""
+    """See the module's text. `connection` must have had its address set (dialling) or its first packet is due; `touch`
+    makes the endpoint flush this channel."""
 
     def __init__(
         self,
@@ -100,8 +106,10 @@ class Channel:
         settings: TransportSettings,
         counters: Counters,
         now_s: float,
+        touch: Callable[[], None],
     ) -> None:
         self.connection = connection
+        self.streams = Streams(connection, settings, user.stream_opened, touch)
         self._user = user
         self._settings = settings
         self._counters = counters
@@ -206,6 +214,7 @@ class Channel:
         self._authenticated = True
         self._decoder.allowed = None
         self.connection.widen_window(self._settings.receive_window_bytes)
+        self.connection.allow_streams(self._settings.streams_per_link, self._settings.stream_window_bytes)
 
     def flush(self, now_s: float) -> list[Outgoing]:
         """What must go on the wire now."""
@@ -256,6 +265,7 @@ class Channel:
         if self.ended is None:
             self.ended = ended
             self.connection.close(APPLICATION_ERROR, reason_phrase=phrase)
+            self.streams.end()
 
     @property
     def is_closing(self) -> bool:
@@ -293,6 +303,7 @@ class Channel:
 
     def _handle_events(self, at_s: float, now_s: float) -> None:
         self._drain_events(at_s, now_s)
+        self.streams.progressed()
         self._notice_ending()
 
     def _drain_events(self, at_s: float, now_s: float) -> None:
@@ -310,8 +321,14 @@ class Channel:
         match event:
             case events.DatagramFrameReceived():
                 self._handle_datagram(event.data, at_s, now_s)
-            case events.StreamDataReceived():
+            case events.StreamDataReceived(stream_id=number) if number == CONTROL_STREAM:
                 self._handle_stream(event, at_s, now_s)
+            case events.StreamDataReceived():
+                self.streams.data(event.stream_id, event.data, end=event.end_stream)
+            case events.StreamReset():
+                self.streams.reset(event.stream_id)
+            case events.StopSendingReceived():
+                self.streams.stopped(event.stream_id)
             case events.PingAcknowledged():
                 self._user.answered(event.uid)
             case events.ConnectionIdIssued():
@@ -365,6 +382,7 @@ class Channel:
         if ending is not None and self.ended is None:
             self._queue.clear()
             self.ended = _meaning_of(ending, self._last_words)
+            self.streams.end()
 
 
 def _meaning_of(ending: Ending, last_words: Refusal | None) -> Ended:

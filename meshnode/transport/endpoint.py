@@ -33,6 +33,7 @@ from meshnode.transport.rate_limit import Overrun
 from meshnode.transport.redemption import Redeemed, Redemption
 from meshnode.transport.reports import Reports
 from meshnode.transport.settings import TransportSettings
+from meshnode.transport.streams import LinkStream
 from meshnode.transport.switchboard import Switchboard
 from proto.errors import WireError
 from proto.ids import BootId, MeshId, NodeId
@@ -85,6 +86,7 @@ class Endpoint:
         )
         self._reports = Reports(identity.node, observer, clock)
         self._empty = anyio.Event()
+        self._take_stream: Callable[[NodeId, LinkStream], None] = lambda _, stream: stream.abandon()
         self.bound_addresses: tuple[str, ...] = ()
         """Where it listens, with the ports the system chose; known inside the block."""
 
@@ -162,6 +164,16 @@ class Endpoint:
         if link is not None:
             link.channel.send_datagram(message)
             self._switchboard.flush(link)
+
+    def open_stream(self, peer: NodeId) -> LinkStream | None:
+        """A new stream on the link to `peer`; None where no link is up, or the peer allows no more streams. `peer`
+        hears of it with its first byte."""
+        link = self._judge.current(peer)
+        return None if link is None else link.channel.streams.open()
+
+    def take_streams(self, take: Callable[[NodeId, LinkStream], None]) -> None:
+        """Hand every stream that a peer opens to `take`, from within the loop; until then they are cancelled."""
+        self._take_stream = take
 
     def dial(self, peer: NodeId, addresses: Iterable[str]) -> None:
         """Try to link to `peer` at `addresses`, best first. The outcome comes as `link_up` or `dial_failed`; nothing
@@ -295,6 +307,13 @@ class Endpoint:
         """See `LinkOwner`."""
         if link.peer is not None and self._judge.is_current(link):
             self._observer.datagram(link.peer, message, received_at_s)
+
+    def stream_opened(self, link: Link, stream: LinkStream) -> None:
+        """See `LinkOwner`."""
+        if link.peer is not None and self._judge.is_current(link):
+            self._take_stream(link.peer, stream)
+        else:
+            stream.abandon()
 
     # --- SwitchboardOwner -------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from meshnode.transport.handshake import (
     Welcomed,
 )
 from meshnode.transport.rate_limit import Overrun
+from meshnode.transport.streams import LinkStream
 from meshnode.transport.udp import LocalSource, UdpSocket
 from proto.errors import WireError
 from proto.ids import BootId, NodeId
@@ -90,6 +91,9 @@ class LinkOwner(Protocol):
 
     def datagram(self, link: Link, message: Message, received_at_s: float) -> None:
         """A datagram message on a link that is up."""
+
+    def stream_opened(self, link: Link, stream: LinkStream) -> None:
+        """The peer opened a stream on a link that is up."""
 
 
 class Link:
@@ -258,6 +262,10 @@ class Link:
     def answered(self, question: int) -> None:
         """See `ChannelUser`."""
         self._owner.answered(self, question)
+
+    def stream_opened(self, stream: LinkStream) -> None:
+        """See `ChannelUser`."""
+        self._owner.stream_opened(self, stream)
 
     def _greet(self, message: Message, now_s: float) -> None:
         assert self._handshake is not None, "a greeting link has a handshake"

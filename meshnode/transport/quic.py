@@ -121,10 +121,11 @@ class MeshQuicConnection(QuicConnection):
             retry_source_connection_id=retry_source_cid,
         )
         self._window_bytes: int = configuration.max_data
+        self._stream_window_bytes = 0
         self._consumed_bytes = 0
         self._consumed_by_stream: dict[int, int] = {}
         self._unasking_bytes = 0
-        # The dialler opens the control stream; nobody opens anything else.
+        # The dialler opens the control stream; nobody opens anything else until the peer is authenticated.
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = 0 if configuration.is_client else 1
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
 
@@ -134,13 +135,33 @@ class MeshQuicConnection(QuicConnection):
         """Let the peer have this much on the way from now on; it was `unauthenticated_bytes` so far."""
         self._window_bytes = window_bytes
 
+    def allow_streams(self, count: int, window_bytes: int) -> None:
+        """Let the peer have `count` streams of its own open at once, each with this much on the way, whoever opened
+        it. Call it once."""
+        self._local_max_streams_bidi.value += count
+        self._stream_window_bytes = window_bytes
+
     def consume(self, stream_id: int, count: int) -> None:
-        """The application took `count` bytes of the stream: the peer may send as many more."""
-        self._consumed_bytes += count
+        """The application took `count` bytes of the stream: the peer may send as many more on it."""
         self._consumed_by_stream[stream_id] = self._consumed_by_stream.get(stream_id, 0) + count
+        if stream_id == CONTROL_STREAM:
+            self._consumed_bytes += count
+
+    def take_in(self, count: int) -> None:
+        """`count` bytes of streams besides the control stream came: the connection may carry as many more, whether
+        they are read or not. Each stream has its own bound."""
+        self._consumed_bytes += count
+
+    def forgive(self, stream_id: int) -> None:
+        """The peer reset the stream: what it sent and will not be delivered counts as taken in (RFC 9000, section
+        4.5), or each cancelled stream would cost the connection some of its credit for ever."""
+        if (stream := self._streams.get(stream_id)) is not None:
+            self._consumed_bytes += stream.receiver.highest_offset - stream.receiver.starting_offset()
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        self._local_max_data.value = self._slide(self._local_max_data.value, self._consumed_bytes)
+        self._local_max_data.value = self._slide(
+            self._local_max_data.value, self._consumed_bytes, self._window_bytes + self._stream_window_bytes
+        )
         for limit in (self._local_max_data, self._local_max_streams_bidi, self._local_max_streams_uni):
             if limit.value == limit.sent:
                 continue
@@ -157,8 +178,7 @@ class MeshQuicConnection(QuicConnection):
         stream_id = stream.stream_id
         if stream_id is None or not stream.max_stream_data_local:
             return
-        consumed_bytes = self._consumed_by_stream.get(stream_id, 0)
-        stream.max_stream_data_local = self._slide(stream.max_stream_data_local, consumed_bytes)
+        stream.max_stream_data_local = self._slide_stream(stream_id, stream)
         if stream.max_stream_data_local_sent == stream.max_stream_data_local:
             return
         frame = builder.start_frame(
@@ -171,10 +191,38 @@ class MeshQuicConnection(QuicConnection):
         frame.push_uint_var(stream.max_stream_data_local)
         stream.max_stream_data_local_sent = stream.max_stream_data_local
 
-    def _slide(self, granted_bytes: int, consumed_bytes: int) -> int:
+    def _slide_stream(self, stream_id: int, stream: QuicStream) -> int:
+        window_bytes = self._window_bytes if stream_id == CONTROL_STREAM else self._stream_window_bytes
+        consumed_bytes = self._consumed_by_stream.get(stream_id, 0)
+        return self._slide(stream.max_stream_data_local, consumed_bytes, window_bytes)
+
+    @staticmethod
+    def _slide(granted_bytes: int, consumed_bytes: int, window_bytes: int) -> int:
         """The new credit limit: raised in steps of half a window, so that not every packet carries an update."""
-        wanted_bytes = consumed_bytes + self._window_bytes
-        return wanted_bytes if wanted_bytes - granted_bytes >= self._window_bytes // 2 else granted_bytes
+        wanted_bytes = consumed_bytes + window_bytes
+        return wanted_bytes if wanted_bytes - granted_bytes >= max(1, window_bytes // 2) else granted_bytes
+
+    # --- streams beside the control stream --------------------------------------------------------------------------
+
+    def next_stream(self) -> int | None:
+        """The number of a stream that this side may open now; None where the peer allows no more."""
+        number: int = self.get_next_available_stream_id()
+        return number if number // 4 < self._remote_max_streams_bidi else None
+
+    def opened_here(self, stream_id: int) -> bool:
+        """Whether this side opened the stream (RFC 9000, section 2.1: the lowest bit is the server's)."""
+        return (stream_id % 2 == 0) is self._is_client
+
+    def cancel_stream(self, stream_id: int, error_code: int, *, reset: bool, stop: bool) -> None:
+        """Give up what was to be sent on the stream (`reset`), what was to come (`stop`), or both."""
+        self._consumed_by_stream.pop(stream_id, None)
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if reset:
+            stream.sender.reset(error_code)
+        if stop and not stream.receiver.is_finished:
+            stream.receiver.stop(error_code)
 
     # --- datagrams without acknowledgements -------------------------------------------------------------------------
 
@@ -298,11 +346,13 @@ class MeshQuicConnection(QuicConnection):
 
     def _credit_is_due(self) -> bool:
         limit = self._local_max_data
-        if limit.sent != self._slide(limit.value, self._consumed_bytes):
+        window_bytes = self._window_bytes + self._stream_window_bytes
+        if limit.sent != self._slide(limit.value, self._consumed_bytes, window_bytes):
+            return True
+        if self._local_max_streams_bidi.sent != self._local_max_streams_bidi.value:
             return True
         return any(
-            stream.max_stream_data_local_sent
-            != self._slide(stream.max_stream_data_local, self._consumed_by_stream.get(number, 0))
+            stream.max_stream_data_local_sent != self._slide_stream(number, stream)
             for number, stream in self._streams.items()
         )
 

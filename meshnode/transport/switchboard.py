@@ -129,6 +129,7 @@ class Switchboard:
             one.close()
         self._sockets = []
         for link in self._links.values():
+            link.channel.streams.end()
             if link.timer is not None:
                 link.timer.cancel()
         self._links.clear()
@@ -275,7 +276,7 @@ class Switchboard:
     def _adopt(self, connection: MeshQuicConnection, socket: UdpSocket, to: Target | SocketName, now_s: float) -> Link:
         address, expected = (to.address, to.peer) if isinstance(to, Target) else (to, None)
         link = Link(self._owner, socket, address, expected, now_s)
-        link.carry(Channel(connection, link, self._settings, self.counters, now_s))
+        link.carry(Channel(connection, link, self._settings, self.counters, now_s, partial(self.touch, link)))
         link.deadline_s = now_s + self._settings.handshake_deadline_s
         self._links[link.number] = link
         self._register(link, connection.host_cid)

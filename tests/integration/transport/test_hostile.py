@@ -250,14 +250,35 @@ async def test_unknown_message_types_are_skipped(lab: ALab) -> None:
     assert [got.message for got in node.watch.messages] == [a_frame(9)]
 
 
-async def test_second_stream_of_a_peer_ends_its_link(lab: ALab) -> None:
+async def test_peer_with_more_streams_than_it_may_have_loses_its_link(lab: ALab) -> None:
     node = await lab.node()
     peer = await a_raw_member(lab, node)
-    peer.connection._remote_max_streams_bidi = 100
-    peer.write(b"more", stream=4)
+    allowed = TransportSettings().streams_per_link
+    peer.connection._remote_max_streams_bidi = 2 * allowed
+    peer.write(b"more", stream=4 * (allowed + 1))
     await node.watch.until(lambda: node.watch.downs, "the end of the link")
     peer.shut()
     assert node.watch.downs[0].code == "connection_lost"
+
+
+async def test_stranger_that_opens_a_second_stream_is_cut_off(lab: ALab) -> None:
+    node = await lab.node()
+    peer = await RawPeer(node.address).open()
+    peer.connection._remote_max_streams_bidi = 100
+    peer.write(b"more", stream=4)
+    await peer.until(lambda: peer.closed is not None, "the end of the connection")
+    peer.shut()
+    assert node.watch.ups == []
+
+
+async def test_stream_that_nobody_takes_is_cancelled_and_the_link_lives(lab: ALab) -> None:
+    node = await lab.node()
+    peer = await a_raw_member(lab, node)
+    peer.write(b"anybody?", stream=4)
+    await peer.until(lambda: 4 in peer.resets, "the cancelling")
+    peer.say(a_frame(9))
+    await node.watch.until(lambda: node.watch.messages, "a frame on the same link")
+    peer.shut()
 
 
 async def test_peer_that_acknowledges_nothing_is_a_slow_reader_at_the_watermark(lab: ALab) -> None:
