@@ -20,7 +20,7 @@ from meshnode.identity import Identity
 from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.handshake import DialHandshake, LocalSide, Say, Welcomed
-from proto.codec import FrameDecoder, encode_frame
+from proto.codec import FrameDecoder, decode_datagram, encode_frame
 from proto.ids import MeshId, NodeId
 from proto.messages import Message, Refusal
 from proto.versions import ALPN, OURS
@@ -41,14 +41,15 @@ def an_initial() -> bytes:
 
 
 class RawPeer(asyncio.DatagramProtocol):
-    """One connection to `address`. `received` holds the messages that came on the control stream, `closed` the phrase
-    of the close that ended it, `resets` the streams that were reset. `deaf` drops whatever arrives, and `missed` counts it; `sent`
-    holds every UDP datagram that left."""
+    """One connection to `address`. `received` holds the messages that came on the control stream, `datagrams` those of
+    datagram frames, `closed` the phrase of the close that ended it, `resets` the streams that were reset. `deaf` drops
+    whatever arrives, and `missed` counts it; `sent` holds every UDP datagram that left."""
 
     def __init__(self, address: str, configuration: QuicConfiguration | None = None) -> None:
         self._to = parse_address(address)
         self.connection = QuicConnection(configuration=configuration or raw_configuration())
         self.received: list[Message] = []
+        self.datagrams: list[Message | None] = []
         self.closed: str | None = None
         self.secured = False
         self.deaf = False
@@ -163,6 +164,8 @@ class RawPeer(asyncio.DatagramProtocol):
                 self.secured = True
             elif isinstance(event, events.StreamDataReceived):
                 self.received.extend(self._decoder.feed(event.data))
+            elif isinstance(event, events.DatagramFrameReceived):
+                self.datagrams.append(decode_datagram(event.data))
             elif isinstance(event, events.StreamReset):
                 self.resets.add(event.stream_id)
             elif isinstance(event, events.ConnectionTerminated):
