@@ -21,6 +21,7 @@ from proto.shapes import (
     WireBootId,
     WireBytesFigure,
     WireCounter,
+    WireKey,
     WireMeshId,
     WireMicroseconds,
     WireNodeId,
@@ -353,6 +354,86 @@ class LeaseRenewal(Message, frozen=True, tag="lease_renewal"):
     model: WireText
     fence: Fence
     held: bool
+
+
+class StageState(StrEnum):
+    """How far a worker's stage is: its weights cache is filled, its engine process runs, or it can't run any more."""
+
+    FILLING = "filling"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class StageReport(Message, frozen=True, tag="stage_report"):
+    """A worker tells the coordinator of `fence` how its stage is. `text` says why it failed: the engine process's end
+    and its last words."""
+
+    model: WireText
+    fence: Fence
+    state: StageState
+    done_bytes: WireBytesFigure = 0
+    total_bytes: WireBytesFigure = 0
+    text: WireText = ""
+
+
+# --- paths: what an operator who looks for a fault asks of a peer ----------------------------------------------------
+
+
+
+
+# --- tunnels: byte streams between two nodes, agreed on over their link or through a neighbour -----------------------
+
+
+class TunnelRequest(Message, frozen=True, tag="tunnel_request"):
+    """Asks the receiver for a tunnel. `purpose` and `carrier` are words, so that a newer node's can be refused instead
+    of ending the link. `key` is a fresh X25519 public key, for a tunnel that neighbours carry."""
+
+    nonce: WireProbeNonce
+    purpose: WireWord
+    model: WireText
+    fence: Fence | None
+    stage: WireCounter
+    carrier: WireWord
+    key: WireKey
+
+
+class TunnelAnswer(Message, frozen=True, tag="tunnel_answer"):
+    """Answer to a tunnel request. Refused: `refusal` is its code, `text` a sentence. Granted (`refusal` empty): by
+    which carrier, with the one-time `ticket` to show on it, for `tcp` the port, and the answerer's X25519 `key`."""
+
+    nonce: WireProbeNonce
+    refusal: WireWord
+    text: WireText = ""
+    carrier: WireWord = ""
+    ticket: WireNonce | None = None
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    key: WireKey | None = None
+
+
+class TunnelBytes(Message, frozen=True, tag="tunnel_bytes"):
+    """A piece of a tunnel that a neighbour carries, sealed: `tunnel` is the request's nonce, `to_opener` the direction,
+    `sequence` counts from 0 in each. `end` marks a direction's last, which may hold no bytes."""
+
+    tunnel: WireProbeNonce
+    to_opener: bool
+    sequence: WireCounter
+    sealed: Annotated[bytes, Meta(min_length=16, max_length=8192 + 16)]
+    end: bool
+
+
+class TunnelCredit(Message, frozen=True, tag="tunnel_credit"):
+    """The sender of this has taken `taken_bytes` of a relayed tunnel since its beginning: so many more may come."""
+
+    tunnel: WireProbeNonce
+    to_opener: bool
+    taken_bytes: WireCounter
+
+
+class TunnelCancel(Message, frozen=True, tag="tunnel_cancel"):
+    """The sender is done with a relayed tunnel that had not ended in both directions, or knows of none."""
+
+    tunnel: WireProbeNonce
+    to_opener: bool
 
 
 _KIB = 1024

@@ -15,7 +15,24 @@ from making_members import MESH, NOW_UNIX_S, ROOT, Key, a_chain, a_credential
 
 from proto.codec import encode_datagram, encode_frame, encode_part
 from proto.ids import BootId, short_id_of
-from proto.messages import Ack, Claim, ClaimKind, Delta, Hello, Ping, Proof, Refusal, RefusalCode, Welcome
+from proto.messages import (
+    Ack,
+    Claim,
+    ClaimKind,
+    Delta,
+    Fence,
+    Hello,
+    Ping,
+    Proof,
+    Refusal,
+    RefusalCode,
+    TunnelAnswer,
+    TunnelBytes,
+    TunnelCancel,
+    TunnelCredit,
+    TunnelRequest,
+    Welcome,
+)
 from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
 from proto.revocation import sign_revocation
 from proto.signing import proof_input, sign_claim, sign_part, signing_input
@@ -29,7 +46,7 @@ TOKEN_ID, NONCE = b"token id 16 byte", b"a nonce 16 bytes"
 
 def all_vectors() -> list[dict[str, Any]]:
     """Each with `name`, `what` and `hex` (or `text` for what is a text), in the order of a node's life."""
-    return [*_keys(), *_membership(), *_handshake(), *_gossip(), *_probes()]
+    return [*_keys(), *_membership(), *_handshake(), *_gossip(), *_probes(), *_tunnels()]
 
 
 def _vector(name: str, what: str, data: bytes) -> dict[str, Any]:
@@ -122,6 +139,27 @@ def _probes() -> list[dict[str, Any]]:
     return [
         _vector("datagram ping", "nonce 7, incarnation 3, timed", encode_datagram(Ping(7, 3, rtt=True))),
         _vector("datagram ack", "nonce 7, incarnation 9, held 40 us", encode_datagram(Ack(7, 9, 40))),
+    ]
+
+
+def _tunnels() -> list[dict[str, Any]]:
+    key, ticket = bytes(range(32)), bytes(range(32, 64))
+    request = TunnelRequest(7, "engine", "llama", Fence(3, FOUNDER.node), 1, "tcp", key)
+    return [
+        _vector("frame tunnel_request", "founder's, generation 3, stage 1, key 00..1f", encode_frame(request)),
+        _vector(
+            "frame tunnel_answer granted",
+            "TCP port 4411, ticket 20..3f, key 00..1f",
+            encode_frame(TunnelAnswer(7, "", "", "tcp", ticket, 4411, key)),
+        ),
+        _vector(
+            "frame tunnel_answer refused",
+            "not_offered, no engine",
+            encode_frame(TunnelAnswer(7, "not_offered", "no engine here")),
+        ),
+        _vector("frame tunnel_bytes", "last, 16 bytes", encode_frame(TunnelBytes(7, False, 2, bytes(16), True))),
+        _vector("frame tunnel_credit", "4096 bytes taken", encode_frame(TunnelCredit(7, True, 4096))),
+        _vector("frame tunnel_cancel", "by the opener", encode_frame(TunnelCancel(7, False))),
     ]
 
 
