@@ -376,11 +376,6 @@ class StageReport(Message, frozen=True, tag="stage_report"):
     text: WireText = ""
 
 
-# --- paths: what an operator who looks for a fault asks of a peer ----------------------------------------------------
-
-
-
-
 # --- tunnels: byte streams between two nodes, agreed on over their link or through a neighbour -----------------------
 
 
@@ -462,6 +457,12 @@ CONTROL_MESSAGES: dict[type[Message], int] = {
     Commit: 2 * _KIB,
     Release: 2 * _KIB,
     LeaseRenewal: 2 * _KIB,
+    StageReport: 3 * _KIB,
+    TunnelRequest: 4 * _KIB,
+    TunnelAnswer: 4 * _KIB,
+    TunnelBytes: 9 * _KIB,
+    TunnelCredit: 1 * _KIB,
+    TunnelCancel: 1 * _KIB,
 }
 """Each control message's largest encoded size in bytes."""
 
