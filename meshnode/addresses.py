@@ -72,6 +72,11 @@ def own_addresses(
     return tuple(dict.fromkeys(ordered))[:MAX_ADDRESSES]
 
 
+def is_bridge(interface: str) -> bool:
+    """True for an interface that connects containers or virtual machines of this machine, by its name."""
+    return _BRIDGE.match(interface) is not None
+
+
 def _usable(interfaces: Iterable[InterfaceAddress], wants_v6: bool) -> list[str]:
     """IPv4 first, since home routers carry it most reliably; loopback only where there is nothing else."""
     hosts: list[tuple[int, str]] = []
@@ -79,7 +84,7 @@ def _usable(interfaces: Iterable[InterfaceAddress], wants_v6: bool) -> list[str]
     for interface, text in interfaces:
         parsed = ipaddress.ip_address(text.partition("%")[0])
         loopback = loopback or (parsed.is_loopback and parsed.version == 4)
-        if parsed.is_loopback or parsed.is_link_local or _BRIDGE.match(interface):
+        if parsed.is_loopback or parsed.is_link_local or is_bridge(interface):
             continue
         if parsed.version == 4 or wants_v6:
             hosts.append((parsed.version, str(parsed)))

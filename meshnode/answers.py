@@ -21,6 +21,7 @@ from meshnode.control.members import Members
 from meshnode.control.metrics import EventCounts, metrics_text
 from meshnode.control.shapes import Json, mesh_models_of, summary_of
 from meshnode.control.surface import ControlError
+from meshnode.doctor.examining import Examiner
 from meshnode.events import Event
 from meshnode.keeping import Keeper
 from meshnode.membership.view import MeshView
@@ -49,6 +50,7 @@ class Answers:
         counters: Counters,
         events: EventCounts,
         *,
+        examiner: Examiner,
         bound: tuple[str, ...],
         role: Role,
         name: str,
@@ -62,6 +64,7 @@ class Answers:
         self._questions = questions
         self._counters = counters
         self._events = events
+        self._examiner = examiner
         self._bound = bound
         self._role = role
         self._name = name
@@ -142,6 +145,12 @@ class Answers:
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""
         return self._members.remove(request)
+
+    async def doctor(self, request: Json) -> Json:
+        """This node examined: findings with their grades, and what is known of the path to each peer."""
+        if request:
+            raise ControlError.bad_field("body", sorted(request), "no fields")
+        return await self._examiner.examine()
 
     async def drain(self, request: Json) -> Json:
         """Take no new stages on this node, or take them again."""

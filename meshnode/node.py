@@ -26,6 +26,7 @@ from meshnode.control.metrics import EventCounts
 from meshnode.control.place import bind, note_path, socket_path
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
+from meshnode.doctor.examining import Examiner
 from meshnode.events import ControlListening, ControlRefused, NodeStarted, NodeStopping
 from meshnode.keeping import Keeper
 from meshnode.logs import EventLog
@@ -34,6 +35,7 @@ from meshnode.membership.machine import Membership
 from meshnode.membership.settings import PRESETS
 from meshnode.mesh import Mesh
 from meshnode.planning import Questions
+from meshnode.reaching import Reaching
 from meshnode.service import sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
@@ -145,10 +147,12 @@ class Node:
             mesh.on_removal(splits.members_removed)
             mesh.handle(ConfirmRequest, keeper.confirm)
             tasks = await stack.enter_async_context(anyio.create_task_group())
+            examiner = self._examiner(mesh, endpoint, keeper, tasks)
             answers = Answers(
                 self._config, self._admission, mesh, keeper, splits, self._questions(mesh, keeper, tasks),
                 endpoint.counters, self._recent.counts,
-                bound=endpoint.bound_addresses, role=self._role, name=self._name, emit=self._log.emit,
+                examiner=examiner, bound=endpoint.bound_addresses, role=self._role, name=self._name,
+                emit=self._log.emit,
             )  # fmt: skip
             servers = self._control_servers(answers)
             for server in servers:
@@ -215,6 +219,14 @@ class Node:
         self._log.emit(ControlListening(address=str(path)))
         if (address := self._config.control_tcp) is not None:
             gate = TokenGate(app, ensure_token(self._state.path), self._control_refused)
+    def _examiner(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examiner:
+        reaching = Reaching(mesh, endpoint, tasks, clock=boottime_s)
+        reaching.listen()
+        return Examiner(
+            self._config, mesh, reaching, self._recent.ring,
+            addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
+        )  # fmt: skip
+
             servers.append(ControlServer(gate, tcp_listener(address.host, address.port)))
             self._log.emit(ControlListening(address=str(address)))
         return servers

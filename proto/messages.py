@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from proto.parts import MAX_CHAIN, MAX_ROW, Role, RttEntry, SignedPart
+from proto.parts import MAX_ADDRESSES, MAX_CHAIN, MAX_ROW, Role, RttEntry, SignedPart
 from proto.shapes import (
     WireAddress,
     WireBootId,
@@ -35,6 +35,7 @@ from proto.shapes import (
 WireChain = Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(min_length=1, max_length=MAX_CHAIN)]
 WireVersion = tuple[Annotated[int, Meta(ge=0, le=65_535)], Annotated[int, Meta(ge=0, le=65_535)]]
 WireProbeNonce = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+WireTrialAddresses = Annotated[tuple[WireAddress, ...], Meta(max_length=MAX_ADDRESSES)]
 
 
 class Message(Struct, frozen=True, tag_field="type", forbid_unknown_fields=False):
@@ -376,6 +377,29 @@ class StageReport(Message, frozen=True, tag="stage_report"):
     text: WireText = ""
 
 
+# --- paths: what an operator who looks for a fault asks of a peer ----------------------------------------------------
+
+
+class ReachRequest(Message, frozen=True, tag="reach_request"):
+    """Asks the receiver to try the paths between the two nodes. The sender sends trial packets with `nonce` to
+    `addresses`, which are the receiver's; the receiver sends some to the sender's, and reports what arrived."""
+
+    nonce: WireNonce
+    addresses: WireTrialAddresses
+
+
+class ReachReport(Message, frozen=True, tag="reach_report"):
+    """Answer to a reach request: at which of its `addresses` (by place in the list) trial packets arrived, the largest
+    of them, the sender's addresses that the reporter sent its own to, where it sees the sender, and its wall clock."""
+
+    nonce: WireNonce
+    arrived: Annotated[tuple[Annotated[int, Meta(ge=0, le=MAX_ADDRESSES - 1)], ...], Meta(max_length=MAX_ADDRESSES)]
+    largest_bytes: Annotated[int, Meta(ge=0, le=65_535)]
+    tried: WireTrialAddresses
+    observed_address: WireAddress | None
+    clock_unix_ms: WireCounter
+
+
 # --- tunnels: byte streams between two nodes, agreed on over their link or through a neighbour -----------------------
 
 
@@ -458,6 +482,8 @@ CONTROL_MESSAGES: dict[type[Message], int] = {
     Release: 2 * _KIB,
     LeaseRenewal: 2 * _KIB,
     StageReport: 3 * _KIB,
+    ReachRequest: 2 * _KIB,
+    ReachReport: 2 * _KIB,
     TunnelRequest: 4 * _KIB,
     TunnelAnswer: 4 * _KIB,
     TunnelBytes: 9 * _KIB,

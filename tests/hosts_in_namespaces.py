@@ -82,6 +82,18 @@ class Hosts:
         ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         self.address[name] = address
 
+    def narrow(self, name: str, mtu_bytes: int) -> None:
+        """The host's line takes packets of at most `mtu_bytes`, as behind a tunnel."""
+        ip("-n", f"{self._prefix}{name}", "link", "set", "eth0", "mtu", str(mtu_bytes))
+
+    def shut(self, name: str) -> None:
+        """A firewall before the host, which lets UDP in only from the port that nodes send from: what a stateful one
+        does with packets that answer none of the host's own. (Each of the others drops them when it sends.)"""
+        for other in self.address.keys() - {name}:
+            match = ("-n", f"{self._prefix}{other}", "rule", "add", "to", self.address[name], "ipproto", "udp")
+            ip(*match, "sport", str(PORT), "pref", "100", "lookup", "main")
+            ip(*match, "pref", "101", "blackhole")
+
     def program(self, name: str) -> tuple[str, ...]:
         """How meshnode is started on the host."""
         return ("ip", "netns", "exec", f"{self._prefix}{name}", *MESHNODE)

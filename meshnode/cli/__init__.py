@@ -30,6 +30,7 @@ _VERBS = {
     "plan": "Where a model's layers would go now, or what is short.",
     "split": "Wait for participants, then plan a model over them.",
     "events": "What happened, and with --follow what happens.",
+    "doctor": "Check this node and its paths for what goes wrong in practice.",
     "bench": "Measure this machine's memory bandwidth.",
     "demo": "Show the whole thing on this machine, then clean up.",
     "simulate": "Run a named membership scenario in virtual time.",
@@ -74,7 +75,8 @@ def _unknown_verb(word: str) -> str:
 @click.command(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached.",
+    epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached."
+    " `doctor` has its own: 0 all well, 1 a warning, 2 an error.",
 )
 def _meshnode() -> None:
     """Turns a few uneven machines into one pool that holds a language model none of them can hold alone.

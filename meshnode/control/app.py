@@ -60,6 +60,7 @@ def control_app(surface: ControlSurface, ring: EventRing) -> Starlette:
         Route("/v1/invites/{token_id}", handlers.revoke, methods=["DELETE"]),
         Route("/v1/remove", handlers.act(surface.remove_node), methods=["POST"]),
         Route("/v1/drain", handlers.act(surface.drain), methods=["POST"]),
+        Route("/v1/doctor", handlers.act(surface.doctor), methods=["POST"]),
         Route("/v1/events", handlers.events),
         Route("/metrics", handlers.metrics),
         Route("/healthz", handlers.healthz),

@@ -68,6 +68,10 @@ class EventRing:
         found.extend(self._entries[index] for index in range(start, stop))
         return found
 
+    def records(self) -> list[Record]:
+        """Everything that is kept, oldest first."""
+        return [entry.record for entry in self._entries]
+
     @property
     def newest(self) -> int:
         """The number of the newest record; 0 before the first."""

@@ -84,6 +84,9 @@ class ControlSurface(Protocol):
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""
 
+    async def doctor(self, request: Json) -> Json:
+        """This node examined: findings with their grades, and what is known of the path to each peer."""
+
     async def drain(self, request: Json) -> Json:
         """Take no new stages on this node, or take them again."""
 

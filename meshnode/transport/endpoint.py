@@ -35,6 +35,7 @@ from meshnode.transport.reports import Reports
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.streams import LinkStream
 from meshnode.transport.switchboard import Switchboard
+from meshnode.transport.trial import SIZED, TrialWatch, trial_packet
 from proto.errors import WireError
 from proto.ids import BootId, MeshId, NodeId
 from proto.messages import IdentityConflict, Message, Refusal, RefusalCode
@@ -174,6 +175,20 @@ class Endpoint:
     def take_streams(self, take: Callable[[NodeId, LinkStream], None]) -> None:
         """Hand every stream that a peer opens to `take`, from within the loop; until then they are cancelled."""
         self._take_stream = take
+
+    @property
+    def trials(self) -> TrialWatch:
+        """Where trial packets are expected and counted."""
+        return self._switchboard.trials
+
+    def send_trials(self, peer: NodeId, nonce: bytes, sizes_bytes: Sequence[int]) -> bool:
+        """Send trial packets of these sizes along the link to `peer`, none of them in fragments. False where there is
+        no link or this system can't do it."""
+        link = self._judge.current(peer)
+        if link is None:
+            return False
+        packets = (trial_packet(nonce, SIZED, size) for size in sizes_bytes)
+        return all(link.socket.send_unfragmented(packet, link.address, link.local) for packet in packets)
 
     def dial(self, peer: NodeId, addresses: Iterable[str]) -> None:
         """Try to link to `peer` at `addresses`, best first. The outcome comes as `link_up` or `dial_failed`; nothing

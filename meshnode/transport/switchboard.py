@@ -30,6 +30,7 @@ from meshnode.transport.intake import Accepted, Intake, Reply, destination_cid
 from meshnode.transport.link import Link, LinkOwner
 from meshnode.transport.quic import MeshQuicConnection, accepting_configuration, dialling_configuration
 from meshnode.transport.settings import TransportSettings
+from meshnode.transport.trial import TrialWatch
 from meshnode.transport.udp import PathError, Received, UdpSocket, bind_listeners
 
 DATAGRAMS_PER_WAKE = 64
@@ -98,6 +99,7 @@ class Switchboard:
         self._dialling = dialling_configuration(settings)
         self._intake = Intake(accepting_configuration(settings, identity), settings, clock())
         self.counters = Counters()
+        self.trials = TrialWatch()
         self.is_accepting = True
 
     @property
@@ -209,7 +211,7 @@ class Switchboard:
 
     def _route(self, socket: UdpSocket, packet: Received) -> None:
         cid = destination_cid(packet.data)
-        if cid is None:
+        if cid is None or self.trials.take(packet.data):
             return
         link = self._by_cid.get(cid)
         if link is not None:

@@ -35,6 +35,10 @@ _IP_PKTINFO = 8 if _LINUX else 26
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _SO_TIMESTAMPNS = 35
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_WANT = 1
+_PMTUDISC_PROBE = 3
 _IN_PKTINFO = struct.Struct("=I4s4s")
 _IN6_PKTINFO = struct.Struct("=16sI")
 _TIMESPEC = struct.Struct("@ll")
@@ -163,6 +167,20 @@ class UdpSocket:
                     return error
                 failure = error
         return failure
+
+    def send_unfragmented(self, data: bytes, to: SocketName, local: LocalSource | None) -> bool:
+        """Send one datagram that arrives whole or not at all, whatever size the kernel believes the path takes (RFC
+        8899, section 3). False where this system can't be told so; nothing is sent then."""
+        if not _LINUX:
+            return False
+        ipv6 = self.family == socket.AF_INET6
+        level, option = (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER) if ipv6 else (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
+        self._socket.setsockopt(level, option, _PMTUDISC_PROBE)
+        try:
+            self.send(data, to, local)
+        finally:
+            self._socket.setsockopt(level, option, _PMTUDISC_WANT)
+        return True
 
     def path_errors(self) -> list[PathError]:
         """Drain the kernel's error queue. It must be drained whenever the socket is readable: a queued error keeps

@@ -71,3 +71,24 @@ def test_host_that_gets_another_address_stays_in_the_mesh(nodes: Nodes, hosts: H
         until(lambda node=node: f"10.77.0.200:{PORT}" in (seen(node, loft) or {})["addresses"], "told to all", 25)  # type: ignore[misc]
     for node in mesh:
         assert node.events("peer.dead") == []
+
+
+def test_doctor_tells_a_shut_port_a_narrow_line_and_an_advertised_bridge(nodes: Nodes, hosts: Hosts) -> None:
+    hosts.shut("study")
+    hosts.narrow("loft", 1400)
+    attic, study, loft = a_mesh(nodes, hosts)
+    report = attic.json("doctor", code=1)
+    by_check = {(one["check"], one["subject"].partition(" ")[0]): one for one in report["findings"]}
+    to_study, to_loft = by_check["reachability", "study"], by_check["reachability", "loft"]
+    assert (to_study["grade"], to_loft["grade"]) == ("warning", "ok")
+    assert "packets from here don't reach it by themselves" in to_study["found"]
+    assert "open its UDP port in the firewall" in to_study["advice"]
+    assert by_check["path_mtu", "loft"]["found"].startswith("1400 bytes")
+    assert by_check["nat", "this"]["found"] == "none: peers see an address of this machine"
+    seen_by_study = {one["subject"].partition(" ")[0]: one for one in study.json("doctor", code=1)["findings"]
+                     if one["check"] == "reachability"}  # fmt: skip
+    assert "packets from it don't reach this node by themselves" in seen_by_study["attic"]["found"]
+    assert loft.stop() == 0
+    again = nodes.start("loft", "--listen", f"0.0.0.0:{PORT}", "--advertise", BRIDGE, program=hosts.program("loft"))
+    bridges = [one for one in again.json("doctor", code=1)["findings"] if one["check"] == "addresses"]
+    assert [(one["grade"], one["subject"]) for one in bridges] == [("warning", "docker0")]
