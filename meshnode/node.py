@@ -209,6 +209,14 @@ class Node:
     def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:
         return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, inventory=keeper.inventory)
 
+    def _examiner(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examiner:
+        reaching = Reaching(mesh, endpoint, tasks, clock=boottime_s)
+        reaching.listen()
+        return Examiner(
+            self._config, mesh, reaching, self._recent.ring,
+            addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
+        )  # fmt: skip
+
     def _control_servers(self, answers: Answers) -> list[ControlServer]:
         """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
         app = control_app(answers, self._recent.ring)
@@ -219,14 +227,6 @@ class Node:
         self._log.emit(ControlListening(address=str(path)))
         if (address := self._config.control_tcp) is not None:
             gate = TokenGate(app, ensure_token(self._state.path), self._control_refused)
-    def _examiner(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examiner:
-        reaching = Reaching(mesh, endpoint, tasks, clock=boottime_s)
-        reaching.listen()
-        return Examiner(
-            self._config, mesh, reaching, self._recent.ring,
-            addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
-        )  # fmt: skip
-
             servers.append(ControlServer(gate, tcp_listener(address.host, address.port)))
             self._log.emit(ControlListening(address=str(address)))
         return servers
