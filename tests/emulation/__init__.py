@@ -4,6 +4,7 @@ Used by `tests/integration`; see `emulation.emulator` for how a datagram travels
 """
 
 from emulation.conditions import LinkConditions, NatKind
-from emulation.emulator import LinkEmulator, PathCounters
+from emulation.emulator import PathCounters
+from emulation.process import LinkEmulator
 
 __all__ = ["LinkConditions", "LinkEmulator", "NatKind", "PathCounters"]

@@ -1,12 +1,16 @@
-"""The emulator: a thread that relays datagrams between real nodes under `LinkConditions`.
+"""The emulator: a process that relays datagrams between real nodes under `LinkConditions`.
 
 How a datagram travels: every node N has a *public* socket here, whose address N advertises. When A sends to B's public
 socket, the emulator knows A by its real source address, asks the path A->B what happens, and hands the datagram to B's
 real address *from A's public socket*, so that B sees A where A says it is and answers there. One socket a node serves
 all pairs. A node behind a NAT shows another, mapped socket instead.
 
-A thread with `select` instead of the test's event loop: `select` takes microseconds where asyncio's epoll rounds a
-timer up to whole milliseconds, which would spoil RTT comparisons.
+A process of its own, since a test's Python would keep a thread waiting for milliseconds at each datagram, and a path
+that stands still for a second is a death in the mesh behind it. `select` instead of an event loop: it takes
+microseconds where asyncio's epoll rounds a timer up to whole milliseconds. A delay counts from when the kernel got the
+datagram, so that the relay's own lateness is no part of the path.
+
+What lives here: `Relay`, which runs in that process, single-threaded. What does not: what tests hold (`process`).
 """
 
 from __future__ import annotations
@@ -15,15 +19,20 @@ import heapq
 import itertools
 import select
 import socket
-import threading
+import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import TracebackType
+from multiprocessing.connection import Connection
 
 from emulation.conditions import LinkConditions, NatKind, Path
 
 Address = tuple[str, int]
+SO_TIMESTAMPNS = 35
+"""Not named by Python's socket module: each datagram comes with the kernel's time of its arrival (socket(7))."""
+_TIMESPEC = struct.Struct("@qq")
+LATEST_STAMP_S = 5.0
+"""An older stamp says that the wall clock was set."""
 
 
 @dataclass
@@ -46,14 +55,13 @@ class _Host:
     """NAT mappings by destination host ('' for port mapping, which has one for all)."""
 
 
-class LinkEmulator:
-    """Use as a context manager. All methods may be called from any thread while it runs."""
+class Relay:
+    """Every method is called by `serve` at the word of the test's process."""
 
-    def __init__(self, seed: int, default: LinkConditions | None = None, bind: str = "127.0.0.1") -> None:
+    def __init__(self, seed: int, default: LinkConditions, bind: str) -> None:
         self._seed = seed
-        self._default = default or LinkConditions()
+        self._default = default
         self._bind = bind
-        self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
         self._by_real: dict[Address, _Host] = {}
         self._owner: dict[socket.socket, _Host] = {}
@@ -62,46 +70,26 @@ class LinkEmulator:
         self._contacted: set[tuple[str, str]] = set()
         self._due: list[tuple[float, int, socket.socket, Address, bytes, tuple[str, str]]] = []
         self._order = itertools.count()
-        self._wake_receive, self._wake_send = socket.socketpair()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="link-emulator")
-
-    def __enter__(self) -> LinkEmulator:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping = True
-        self._wake()
-        self._thread.join()
-        for sock in [*self._owner, self._wake_receive, self._wake_send]:
-            sock.close()
 
     def attach(self, name: str, real: Address) -> str:
         """Give the node at `real` a public address and return it as `host:port`, for it to advertise."""
-        with self._lock:
-            host = _Host(name, real, self._open_socket())
-            self._hosts[name] = host
-            self._by_real[real] = host
-            self._owner[host.public] = host
-        self._wake()
+        host = _Host(name, real, self._open_socket())
+        self._hosts[name] = host
+        self._by_real[real] = host
+        self._owner[host.public] = host
         address = host.public.getsockname()
         return f"{address[0]}:{address[1]}"
 
     def move(self, name: str, real: Address) -> None:
         """The node sends from another real address now (it restarted elsewhere)."""
-        with self._lock:
-            host = self._hosts[name]
-            self._by_real.pop(host.real, None)
-            host.real = real
-            self._by_real[real] = host
+        host = self._hosts[name]
+        self._by_real.pop(host.real, None)
+        host.real = real
+        self._by_real[real] = host
 
     def shape(self, sender: str, receiver: str, conditions: LinkConditions) -> None:
         """Set one direction; running traffic meets it from the next datagram on."""
-        with self._lock:
-            self._path(sender, receiver).conditions = conditions
+        self._path(sender, receiver).conditions = conditions
 
     def shape_both(self, one: str, other: str, conditions: LinkConditions) -> None:
         """Set both directions alike."""
@@ -111,71 +99,70 @@ class LinkEmulator:
     def partition(self, *groups: Iterable[str]) -> None:
         """Cut every path between nodes of different groups; a node in no group keeps all its paths."""
         sides = {name: number for number, group in enumerate(groups) for name in group}
-        with self._lock:
-            for one, other in itertools.permutations(sides, 2):
-                if sides[one] != sides[other]:
-                    path = self._path(one, other)
-                    path.conditions = replace(path.conditions, up=False)
+        for one, other in itertools.permutations(sides, 2):
+            if sides[one] != sides[other]:
+                path = self._path(one, other)
+                path.conditions = replace(path.conditions, up=False)
 
     def heal(self) -> None:
         """Bring every path up again, its other conditions as they were."""
-        with self._lock:
-            for path in self._paths.values():
-                path.conditions = replace(path.conditions, up=True)
+        for path in self._paths.values():
+            path.conditions = replace(path.conditions, up=True)
 
     def put_behind_nat(self, name: str, kind: NatKind) -> None:
         """From now on peers see `name` at mapped ports, and reach it only where it sent first."""
-        with self._lock:
-            host = self._hosts[name]
-            host.nat, host.mapped = kind, {}
+        host = self._hosts[name]
+        host.nat, host.mapped = kind, {}
 
     def rebind(self, name: str) -> None:
         """The node's router forgets its mappings: the next datagram leaves from a new public port."""
-        with self._lock:
-            host = self._hosts[name]
-            if host.nat is None:
-                self._retire(host.public)
-                host.public = self._open_socket()
-                self._owner[host.public] = host
-            else:
-                for sock in (host.mapped or {}).values():
-                    self._retire(sock)
-                host.mapped = {}
-        self._wake()
+        host = self._hosts[name]
+        if host.nat is None:
+            self._retire(host.public)
+            host.public = self._open_socket()
+            self._owner[host.public] = host
+        else:
+            for sock in (host.mapped or {}).values():
+                self._retire(sock)
+            host.mapped = {}
 
     def counters(self, sender: str, receiver: str) -> PathCounters:
         """A copy of what the direction carried so far."""
-        with self._lock:
-            return replace(self._counters.get((sender, receiver), PathCounters()))
+        return replace(self._counters.get((sender, receiver), PathCounters()))
 
-    # --- the thread -------------------------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping:
-            with self._lock:
-                readable = [self._wake_receive, *self._owner]
-                timeout_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
-            try:
-                ready, _, _ = select.select(readable, [], [], timeout_s)
-            except (ValueError, OSError):  # a socket was retired between the list and the call
-                continue
+    def serve(self, commands: Connection) -> None:
+        """Relay datagrams and obey commands until the other end of `commands` is gone."""
+        while True:
+            timeout_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+            readable: list[Connection | socket.socket] = [commands, *self._owner]
+            ready, _, _ = select.select(readable, [], [], timeout_s)
             for sock in ready:
-                if sock is self._wake_receive:
-                    sock.recv(4096)
-                else:
+                if isinstance(sock, socket.socket):
                     self._drain(sock)
             self._deliver()
+            if commands in ready:
+                try:
+                    name, arguments = commands.recv()
+                except EOFError:
+                    return
+                commands.send(getattr(self, name)(*arguments))
+
+    def close(self) -> None:
+        """Lets go of every socket."""
+        for sock in self._owner:
+            sock.close()
 
     def _drain(self, sock: socket.socket) -> None:
         for _ in range(64):
             try:
-                data, source = sock.recvfrom(65_536)
-            except (BlockingIOError, OSError):
+                data, ancillary, _, source = sock.recvmsg(65_536, 128)
+            except OSError:  # nothing more, or what the kernel heard from a port that is closed
                 return
-            with self._lock:
-                self._take(sock, data, source)
+            self._take(sock, data, source, _arrived_at_s(ancillary))
 
-    def _take(self, sock: socket.socket, data: bytes, source: Address) -> None:
+    def _take(self, sock: socket.socket, data: bytes, source: Address, arrived_at_s: float) -> None:
         sender, receiver = self._by_real.get(source), self._owner.get(sock)
         if sender is None or receiver is None:
             return
@@ -187,7 +174,7 @@ class LinkEmulator:
         if receiver.nat is not None and not self._admitted(sock, sender, receiver):
             counters.dropped += 1
             return
-        arrivals = self._path(*direction).decide(len(data), time.monotonic())
+        arrivals = self._path(*direction).decide(len(data), arrived_at_s)
         counters.dropped += not arrivals
         shown = self._shown(sender, receiver)
         for at_s in arrivals:
@@ -209,15 +196,14 @@ class LinkEmulator:
 
     def _deliver(self) -> None:
         now_s = time.monotonic()
-        with self._lock:
-            while self._due and self._due[0][0] <= now_s:
-                _, _, sock, target, data, direction = heapq.heappop(self._due)
-                try:
-                    sock.sendto(data, target)
-                except OSError:  # the far end's port is closed or the socket was retired: a lost datagram
-                    self._counters[direction].dropped += 1
-                else:
-                    self._counters[direction].delivered += 1
+        while self._due and self._due[0][0] <= now_s:
+            _, _, sock, target, data, direction = heapq.heappop(self._due)
+            try:
+                sock.sendto(data, target)
+            except OSError:  # the far end's port is closed or the socket was retired: a lost datagram
+                self._counters[direction].dropped += 1
+            else:
+                self._counters[direction].delivered += 1
 
     def _path(self, sender: str, receiver: str) -> Path:
         key = (sender, receiver)
@@ -228,6 +214,7 @@ class LinkEmulator:
     def _open_socket(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sock.setblocking(False)
         sock.bind((self._bind, 0))
         return sock
@@ -236,5 +223,14 @@ class LinkEmulator:
         self._owner.pop(sock, None)
         sock.close()
 
-    def _wake(self) -> None:
-        self._wake_send.send(b"x")
+
+def _arrived_at_s(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """The monotonic moment of the kernel's stamp, which is in wall-clock time; now where there is none."""
+    now_s = time.monotonic()
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            ago_s: float = time.time() - (seconds + nanoseconds / 1e9)
+            if 0.0 <= ago_s < LATEST_STAMP_S:
+                return now_s - ago_s
+    return now_s
