@@ -78,7 +78,7 @@ def _unknown_verb(word: str) -> str:
     epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached."
     " `doctor` has its own: 0 all well, 1 a warning, 2 an error.",
 )
-def _meshnode() -> None:
+def verbs() -> None:
     """Turns a few uneven machines into one pool that holds a language model none of them can hold alone.
 
     \b
@@ -94,7 +94,7 @@ def _meshnode() -> None:
 def main() -> None:
     """The console script `meshnode`."""
     _require_own_packages()
-    _meshnode(prog_name="meshnode")
+    verbs(prog_name="meshnode")
 
 
 def _require_own_packages() -> None:
