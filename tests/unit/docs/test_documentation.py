@@ -13,7 +13,9 @@ import pytest
 from meshnode.cli import verbs
 from meshnode.config_keys import SETTINGS
 from meshnode.events import CATALOGUE
+from meshnode.readiness.reasons import ReasonCode
 from meshnode.reference import pages
+from proto.messages import RefusalCode
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,8 +100,9 @@ def test_python_examples_run(page: Path) -> None:
         exec(compile(example, page.name, "exec"), {})
 
 
-def test_keys_named_in_troubleshooting_exist() -> None:
-    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    for key in ("allow_relayed",):
-        assert f"`{key}`" in text
-        assert key in SETTINGS
+@each([page for page in WRITTEN if page.name in ("README.md", "troubleshooting.md")])
+def test_keys_and_codes_named_exist(page: Path) -> None:
+    """Words such as `allow_relayed` are keys of the config, reason codes, codes of a refusal, or values of these."""
+    known = {*SETTINGS, *(code.value for code in ReasonCode), *(code.value for code in RefusalCode)}
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) - known == set()
