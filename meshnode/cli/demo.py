@@ -12,6 +12,10 @@ def command() -> None:
     """Start real nodes on this machine, let them join a mesh, ask for a model they can't hold, add a node, ask again.
 
     Takes under a minute, uses only loopback and a temporary directory, and leaves no process behind, also on Ctrl-C.
+
+    \b
+    Example:
+      meshnode demo
     """
     from meshnode.demo import DemoFailed, running
 

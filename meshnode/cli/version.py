@@ -13,7 +13,13 @@ from meshnode.cli.output import print_json
 @click.command(short_help="Versions of the program and its protocols.")
 @json_option
 def command(as_json: bool) -> None:
-    """Versions of the program, of the protocol it speaks, and of Python."""
+    """Versions of the program, of the protocol it speaks, and of Python.
+
+    \b
+    Examples:
+      meshnode version
+      meshnode version --json | jq -r .meshnode
+    """
     from meshnode import __version__
     from proto.versions import OURS, STAGE_PROTOCOL_GENERATION
 

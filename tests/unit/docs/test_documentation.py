@@ -67,6 +67,13 @@ def test_every_command_named_exists_with_its_flags(page: Path) -> None:
             assert used <= known, f"{' '.join(words)}: no {used - known}"
 
 
+@pytest.mark.parametrize("name", verbs.list_commands(click.Context(verbs)))
+def test_every_verb_shows_examples(name: str) -> None:
+    command = verbs.get_command(click.Context(verbs), name)
+    assert command is not None
+    assert re.search(rf"Examples?:\n +meshnode {name}", command.help or ""), f"meshnode {name} --help has no example"
+
+
 @each(WRITTEN)
 def test_every_flag_named_alone_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
