@@ -11,8 +11,9 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, cast
 
 from meshnode import __version__
 from meshnode.admission import Admission
@@ -31,9 +32,13 @@ from meshnode.offers import capacity_json
 from meshnode.planning import Questions
 from meshnode.splits import Splits
 from meshnode.transport.counters import Counters
+from meshnode.verdicts import general_verdicts
 from proto.ids import short
 from proto.parts import Role
 from proto.versions import OURS
+
+MAX_ASKED = 8
+"""Models whose newest answer is kept for whoever looks later."""
 
 
 class Answers:
@@ -69,6 +74,7 @@ class Answers:
         self._role = role
         self._name = name
         self._started_s = time.monotonic()
+        self._asked: dict[str, Json] = {}
         self._members = Members(
             admission, view=mesh.view, addresses=lambda: keeper.addresses, spread=mesh.spread, emit=emit
         )
@@ -162,11 +168,33 @@ class Answers:
 
     async def plan(self, request: Json) -> Json:
         """A plan or a shortfall for the mesh as it is now; reserves nothing."""
-        return await self._questions.plan(request)
+        answer = await self._questions.plan(request)
+        self._remember(request, answer)
+        return answer
 
-    def split(self, request: Json) -> AsyncIterator[Json]:
+    async def split(self, request: Json) -> AsyncIterator[Json]:
         """Wait for participants and plan: progress, then one entry of type `result`."""
-        return self._questions.split(request)
+        # A reader that goes ends the wait at once, and not when this generator is collected.
+        async with aclosing(cast("AsyncGenerator[Json]", self._questions.split(request))) as steps:
+            async for step in steps:
+                if step["type"] == "result":
+                    self._remember(request, {name: value for name, value in step.items() if name != "type"})
+                yield step
+
+    def asked(self) -> list[Json]:
+        """The newest answer for each of the models asked for last, the newest first."""
+        return list(reversed(self._asked.values()))
+
+    def _remember(self, request: Json, answer: Json) -> None:
+        model = str(answer.get("model", request.get("model")))
+        self._asked.pop(model, None)
+        self._asked[model] = {"model": model, "at_unix_s": int(time.time()), "result": answer}
+        if len(self._asked) > MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+
+    def verdicts(self) -> list[Json]:
+        """Of every node: whether it would take part in a split now, else why not and what to do, whatever the model."""
+        return general_verdicts(self._mesh.view(), self._config)
 
 
 def _traffic(counters: Counters) -> dict[str, int]:

@@ -268,6 +268,13 @@ class NodeConfig:
         example='"127.0.0.1:9338"', default_text="off",
     )] = None  # fmt: skip
 
+    page_port: Annotated[int, Key(
+        _CONTROL, values.whole(0, 65_535),
+        "The port on 127.0.0.1 of the live page, which `meshnode ui` opens; nothing listens before that. 0 lets the"
+        " system choose, once.",
+        example="9339",
+    )] = 0  # fmt: skip
+
     log_format: Annotated[str, Key(
         _LOG, values.choice("json", "pretty", "auto"),
         "`json` is one object per line, `pretty` aligned text with colours, `auto` pretty on a terminal and else json.",

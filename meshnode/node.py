@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -22,7 +23,9 @@ from meshnode.answers import Answers
 from meshnode.config import NodeConfig
 from meshnode.control.access import TokenGate, ensure_token
 from meshnode.control.app import control_app
+from meshnode.control.live import Live
 from meshnode.control.metrics import EventCounts
+from meshnode.control.page_door import PAGE_FILE, PAGE_FIX, PageDoor, PageFile
 from meshnode.control.place import bind, note_path, socket_path
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
@@ -139,9 +142,7 @@ class Node:
         async with AsyncExitStack() as stack:
             endpoint = await stack.enter_async_context(self._endpoint(mesh))
             mesh.attach(endpoint)
-            splits = Splits(
-                self._config, self._state, self._identity.node, mesh, clock=boottime_s, emit=self._log.emit
-            )
+            splits = Splits(self._config, self._state, self._identity.node, mesh, clock=boottime_s, emit=self._log.emit)
             keeper = self._keeper(mesh, splits, endpoint.bound_addresses)
             splits.on_change(keeper.offer)
             mesh.on_removal(splits.members_removed)
@@ -154,14 +155,17 @@ class Node:
                 examiner=examiner, bound=endpoint.bound_addresses, role=self._role, name=self._name,
                 emit=self._log.emit,
             )  # fmt: skip
-            servers = self._control_servers(answers)
+            live = Live(answers, self._recent.ring)
+            door = self._page_door(answers, live, tasks)
+            servers = self._control_servers(answers, live, door)
             for server in servers:
                 tasks.start_soon(server.serve)
+            door.reopen()
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
             tasks.start_soon(splits.run)
             await self._stop.wait()
             splits.stop()
-            await self._leave(mesh, keeper, servers)
+            await self._leave(mesh, keeper, [*servers, door])
             tasks.cancel_scope.cancel()
         if self._stop.failure is not None:
             raise self._stop.failure
@@ -209,6 +213,13 @@ class Node:
     def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:
         return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, inventory=keeper.inventory)
 
+    def _page_door(self, answers: Answers, live: Live, tasks: anyio.abc.TaskGroup) -> PageDoor:
+        store = self._state.file(PAGE_FILE, PageFile, PAGE_FIX)
+        return PageDoor(
+            store, answers, live, tasks,
+            port=self._config.page_port, emit=self._log.emit, refused=self._control_refused,
+        )  # fmt: skip
+
     def _examiner(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examiner:
         reaching = Reaching(mesh, endpoint, tasks, clock=boottime_s)
         reaching.listen()
@@ -217,9 +228,9 @@ class Node:
             addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
         )  # fmt: skip
 
-    def _control_servers(self, answers: Answers) -> list[ControlServer]:
+    def _control_servers(self, answers: Answers, live: Live, door: PageDoor) -> list[ControlServer]:
         """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
-        app = control_app(answers, self._recent.ring)
+        app = control_app(answers, self._recent.ring, live=live, door=door)
         path = socket_path(self._config.state_dir, self._config.control_socket)
         listener = bind(path, configured=self._config.control_socket is not None)
         note_path(self._state.path, path)
@@ -251,7 +262,7 @@ class Node:
         )  # fmt: skip
         sd_notify("READY=1")
 
-    async def _leave(self, mesh: Mesh, keeper: Keeper, servers: list[ControlServer]) -> None:
+    async def _leave(self, mesh: Mesh, keeper: Keeper, servers: Sequence[ControlServer | PageDoor]) -> None:
         """Say goodbye and close what others are connected to; the endpoint closes with its block."""
         self._log.emit(NodeStopping(node=self._identity.node, cause=self._stop.cause))
         sd_notify("STOPPING=1")

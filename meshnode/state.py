@@ -13,6 +13,7 @@ What lives here: `StateDirectory`, its files and their shapes. What does not: ho
 | `peers.json` | members' addresses and chains | learned again from any one member |
 | `invites.json` | invites made here and their uses | open invites are void |
 | `revocations.json` | all revocations known | learned again before the first record |
+| `page.json` | the live page's port and the secret of its sessions | it is opened anew with `meshnode ui` |
 | `lock` | the holder's pid | nothing |
 
 The lock is held from `open` to `close`; every other method may rely on being alone.

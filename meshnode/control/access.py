@@ -60,7 +60,7 @@ class TokenGate:
         await JSONResponse({"error": {"code": code, "message": text}}, status_code=status)(scope, receive, send)
 
     def _problem(self, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
-        if _host_of(headers.get(b"host", b"")) not in LOOPBACK_NAMES:
+        if not is_loopback_host(headers.get(b"host", b"")):
             return 403, "wrong_host", "the control interface answers to loopback names only"
         origin = headers.get(b"origin")
         if origin is not None and _origin_host(origin) not in LOOPBACK_NAMES:
@@ -71,11 +71,12 @@ class TokenGate:
         return None
 
 
-def _host_of(value: bytes) -> str:
+def is_loopback_host(value: bytes) -> bool:
+    """Whether a `Host` header, with or without a port, is a name of this machine's loopback."""
     try:
-        return urlsplit("//" + value.decode("latin-1")).hostname or ""
+        return urlsplit("//" + value.decode("latin-1")).hostname in LOOPBACK_NAMES
     except ValueError:
-        return ""
+        return False
 
 
 def _origin_host(value: bytes) -> str:

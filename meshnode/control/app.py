@@ -10,6 +10,7 @@ at most 64 KiB. `POST /v1/splits` answers with one JSON object per line (`applic
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 import anyio
 import msgspec
@@ -19,8 +20,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from meshnode.control.live import Live
+from meshnode.control.overview import overview_of
 from meshnode.control.ring import Entry, EventRing, Missed, number_of
 from meshnode.control.shapes import Json, peers_of, rtt_matrix_of
+from meshnode.control.streams import BoundedStream, Slots
 from meshnode.control.surface import ControlError, ControlSurface
 
 MAX_BODY_BYTES = 64 * 1024
@@ -43,9 +47,21 @@ class JsonResponse(Response):
         return msgspec.json.encode(content)
 
 
-def control_app(surface: ControlSurface, ring: EventRing) -> Starlette:
-    """The application; one serves all listeners."""
-    handlers = _Handlers(surface, ring)
+class Door(Protocol):
+    """The live page's port (`meshnode.control.page_door`), as this interface opens and closes it."""
+
+    def open(self) -> Json:
+        """Serve the page, and a URL that signs one browser in."""
+
+    def close(self) -> Json:
+        """Serve it no more, and end all its sessions."""
+
+
+def control_app(
+    surface: ControlSurface, ring: EventRing, *, live: Live | None = None, door: Door | None = None
+) -> Starlette:
+    """The application; one serves all listeners. `live` and `door` are the page's, where there is one."""
+    handlers = _Handlers(surface, ring, live or Live(surface, ring))
     routes = [
         Route("/v1/status", handlers.read(surface.status)),
         Route("/v1/peers", handlers.read(lambda: {"peers": peers_of(surface.view())})),
@@ -62,21 +78,32 @@ def control_app(surface: ControlSurface, ring: EventRing) -> Starlette:
         Route("/v1/drain", handlers.act(surface.drain), methods=["POST"]),
         Route("/v1/doctor", handlers.act(surface.doctor), methods=["POST"]),
         Route("/v1/events", handlers.events),
+        Route("/v1/overview", handlers.read(lambda: overview_of(surface))),
+        Route("/v1/live", handlers.live),
+        *([] if door is None else [Route("/v1/page", _door_handler(door), methods=["POST", "DELETE"])]),
         Route("/metrics", handlers.metrics),
         Route("/healthz", handlers.healthz),
         Route("/readyz", handlers.readyz),
     ]
-    handlers_of_errors = {ControlError: _answer_error, HTTPException: _answer_http, Exception: _answer_bug}
-    return Starlette(routes=routes, exception_handlers=handlers_of_errors)
+    return Starlette(routes=routes, exception_handlers=ERROR_ANSWERS)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def _door_handler(door: Door) -> Handler:
+    async def handle(request: Request) -> Response:
+        return JsonResponse(door.open() if request.method == "POST" else door.close())
+
+    return handle
+
+
 class _Handlers:
-    def __init__(self, surface: ControlSurface, ring: EventRing) -> None:
+    def __init__(self, surface: ControlSurface, ring: EventRing, live: Live) -> None:
         self._surface = surface
         self._ring = ring
+        self._live = live
+        self._slots = Slots()
 
     def read(self, figure: Callable[[], object]) -> Handler:
         async def handle(_request: Request) -> Response:
@@ -98,13 +125,15 @@ class _Handlers:
         return StreamingResponse(_lines(progress), media_type="application/x-ndjson")
 
     async def events(self, request: Request) -> Response:
-        after = _whole_parameter(request, "after", 0)
+        after = whole_parameter(request, "after", 0)
         prefix = request.query_params.get("name", "")
         if request.query_params.get("follow", "1") in {"0", "false"}:
             kept = map(_entry, self._ring.since(after, at_most=MAX_PAGE))
             return JsonResponse({"events": [entry for entry in kept if _named(entry, prefix)]})
-        stream = _server_sent(self._ring, after, prefix)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return BoundedStream(_server_sent(self._ring, after, prefix), self._slots)
+
+    async def live(self, request: Request) -> Response:
+        return BoundedStream(self._live.follow(whole_parameter(request, "after", 0)), self._slots)
 
     async def metrics(self, _request: Request) -> Response:
         return PlainTextResponse(self._surface.metrics(), media_type="text/plain; version=0.0.4")
@@ -174,7 +203,8 @@ def _named(entry: Json, prefix: str) -> bool:
     return entry["event"] == "stream.missed" or str(entry["event"]).startswith(prefix)
 
 
-def _whole_parameter(request: Request, name: str, default: int) -> int:
+def whole_parameter(request: Request, name: str, default: int) -> int:
+    """A query parameter that is a whole number. Raises `ControlError`."""
     text = request.query_params.get(name, str(default))
     if not text.isascii() or not text.isdigit():
         raise ControlError.bad_field(name, text[:40], "a whole number")
@@ -183,7 +213,9 @@ def _whole_parameter(request: Request, name: str, default: int) -> int:
 
 async def _answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ControlError)
-    return JsonResponse(error.to_dict(), status_code=error.status)
+    # Whoever is turned away for want of room shall not keep a connection either.
+    headers = {"Connection": "close"} if error.status == 503 else None
+    return JsonResponse(error.to_dict(), status_code=error.status, headers=headers)
 
 
 async def _answer_bug(_request: Request, error: Exception) -> Response:
@@ -196,3 +228,7 @@ async def _answer_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     return JsonResponse({"error": {"code": code, "message": error.detail}}, status_code=error.status_code)
+
+
+ERROR_ANSWERS: dict[Any, Any] = {ControlError: _answer_error, HTTPException: _answer_http, Exception: _answer_bug}
+"""How an application of this daemon answers what its handlers raise."""

@@ -66,6 +66,12 @@ class ControlSurface(Protocol):
     def splits(self) -> list[Json]:
         """Splits that this node pursues or holds stages of."""
 
+    def asked(self) -> list[Json]:
+        """The newest answers to plans and splits that somebody asked for, the newest first."""
+
+    def verdicts(self) -> list[Json]:
+        """Of every node: whether it would take part in a split now, else why not and what to do, whatever the model."""
+
     def metrics(self) -> str:
         """Figures in Prometheus' text format."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import anyio.from_thread
 import pytest
+from fixed_answers import FixedAnswers
 
 from meshnode.cli.client import ControlClient
 from meshnode.cli.failures import Failure
@@ -18,63 +19,7 @@ from meshnode.control.app import MAX_BODY_BYTES, control_app
 from meshnode.control.place import bind
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer
-from meshnode.control.shapes import Json
-from meshnode.control.surface import ControlError
 from meshnode.logs import Record
-from meshnode.membership.view import MeshView
-from proto.ids import MeshId, NodeId
-
-
-class Answers:
-    """A daemon that knows fixed answers: what is tested here is the way they take."""
-
-    ready = True
-
-    def status(self) -> Json:
-        return {"node": "n"}
-
-    def view(self) -> MeshView:
-        return MeshView(MeshId("m"), NodeId("n"), 0, 0.0, {}, {})
-
-    def capacity(self) -> Json:
-        return {}
-
-    def models(self) -> Json:
-        return {}
-
-    def splits(self) -> list[Json]:
-        return []
-
-    def metrics(self) -> str:
-        return "meshnode_links 2\n"
-
-    def readiness(self) -> tuple[bool, str]:
-        return self.ready, "waiting for a link"
-
-    def invites(self) -> list[Json]:
-        raise ControlError(409, "not_allowed", "this node may not invite")
-
-    async def create_invite(self, request: Json) -> Json:
-        return {"echo": request}
-
-    async def revoke_invite(self, token_id: str) -> Json:
-        return {"token_id": token_id}
-
-    async def remove_node(self, request: Json) -> Json:
-        raise ControlError.bad_field("node", request.get("node"), "a node of the mesh")
-
-    async def doctor(self, request: Json) -> Json:
-        return {"worst": "ok", "findings": [], "peers": []}
-
-    async def drain(self, request: Json) -> Json:
-        return {"draining": request["draining"]}
-
-    async def plan(self, request: Json) -> Json:
-        return {}
-
-    async def split(self, request: Json) -> AsyncIterator[Json]:
-        yield {"type": "waiting"}
-        raise ControlError(409, "gone", "the mesh is gone")
 
 
 class Running:
@@ -83,7 +28,7 @@ class Running:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ring = EventRing(capacity=100)
-        self.surface = Answers()
+        self.surface = FixedAnswers()
         self.client = ControlClient(path, path.parent)
 
     def add(self, name: str, level: str = "info") -> None:
