@@ -79,6 +79,11 @@ class Answers:
             admission, view=mesh.view, addresses=lambda: keeper.addresses, spread=mesh.spread, emit=emit
         )
 
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` from now on."""
+        self._config = config
+        self._questions.configure(config)
+
     def status(self) -> Json:
         """Node, mesh, addresses, uptime and the mesh in a few figures."""
         node = self._admission.identity.node

@@ -6,7 +6,7 @@ What lives here: `run_node` and the order in which things start and stop. What d
 Starting: log, state directory (locked), identity, membership of a mesh (kept, founded or joined), endpoint, driver,
 control socket, and only then `node.started` and `READY=1`. Stopping, on SIGTERM, SIGINT or a closed stdin where that
 was asked for: the mesh is told `left`, links are closed, the control socket goes, the state directory is let go. A
-second signal ends the process at once.
+second signal ends the process at once. On SIGHUP the log file is opened anew and the configuration read anew.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import anyio
 import anyio.abc
 
 from meshnode.admission import AdmissionError
-from meshnode.config import NodeConfig
+from meshnode.config import ConfigError, NodeConfig
+from meshnode.config_reload import Effect, compare, effect_of
 from meshnode.config_values import SocketAddress
 from meshnode.control.place import SocketPlaceError
 from meshnode.durable import StateError
 from meshnode.entering import enter
-from meshnode.events import LibraryMessage, NodeStopped
+from meshnode.events import ConfigInvalid, ConfigReloaded, LibraryMessage, NodeStopped
 from meshnode.logs import EventLog, LogFile, catch_library_logs
 from meshnode.node import Node, NodeFailed, Recent, Stop
-from meshnode.service import port_holder
+from meshnode.service import feed_watchdog, port_holder
 from meshnode.state import StateDirectory
 from meshnode.transport.udp import ListenFailed
 
@@ -48,9 +51,15 @@ class StartFailed(Exception):
 
 
 def run_node(
-    config: NodeConfig, *, token: str | None = None, accept_moved_state: bool = False, stop_on_eof: bool = False
+    config: NodeConfig,
+    *,
+    token: str | None = None,
+    accept_moved_state: bool = False,
+    stop_on_eof: bool = False,
+    reload: Callable[[], NodeConfig] | None = None,
 ) -> None:
-    """Run a node until it is told to stop. Blocks. Raises `StartFailed`."""
+    """Run a node until it is told to stop. Blocks. `reload` reads the configuration anew, for SIGHUP; it may raise
+    `ConfigError`. Raises `StartFailed`."""
     try:
         output = LogFile(config.log_file)
     except OSError as error:
@@ -58,7 +67,7 @@ def run_node(
     log = EventLog(output, log_format=config.log_format, level=config.log_level)
     catch_library_logs(log.emit)
     try:
-        anyio.run(_run, config, log, token, accept_moved_state, stop_on_eof)
+        anyio.run(_run, config, log, reload, token, accept_moved_state, stop_on_eof)
     except StartFailed:
         raise
     except Exception:
@@ -70,17 +79,24 @@ def run_node(
 
 
 async def _run(
-    config: NodeConfig, log: EventLog, token: str | None, accept_moved_state: bool, stop_on_eof: bool
+    config: NodeConfig,
+    log: EventLog,
+    reload: Callable[[], NodeConfig] | None,
+    token: str | None,
+    accept_moved_state: bool,
+    stop_on_eof: bool,
 ) -> None:
-    await _Process(config, log).run(token, accept_moved_state, stop_on_eof)
+    await _Process(config, log, reload).run(token, accept_moved_state, stop_on_eof)
 
 
 class _Process:
     """What the process adds to a node: signals, the log's upkeep, one kind of error for all that goes wrong."""
 
-    def __init__(self, config: NodeConfig, log: EventLog) -> None:
+    def __init__(self, config: NodeConfig, log: EventLog, reload: Callable[[], NodeConfig] | None) -> None:
         self._config = config
         self._log = log
+        self._reload = reload
+        self._node: Node | None = None
         self._recent = Recent(log)
         self._stop = Stop()
         self._entering = anyio.CancelScope()
@@ -91,6 +107,7 @@ class _Process:
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals)
             tasks.start_soon(self._tick)
+            tasks.start_soon(feed_watchdog)
             if stop_on_eof:
                 tasks.start_soon(self._watch_stdin)
             failure = await self._live(token, accept_moved_state)
@@ -123,7 +140,8 @@ class _Process:
         if self._stop.is_set():
             return
         started_s = time.monotonic()
-        await Node(self._config, state, admission, self._log, self._recent, self._stop).live()
+        self._node = Node(self._config, state, admission, self._log, self._recent, self._stop)
+        await self._node.live()
         self._log.emit(NodeStopped(node=identity.node, after_s=round(time.monotonic() - started_s, 3)))
 
     # --- what can stop it ---
@@ -134,11 +152,32 @@ class _Process:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._log.output.reopen()
+                    self._read_config()
                 elif self._stop.is_set():
                     # Said twice: no goodbye, no clean-up, now. The kernel frees lock and sockets.
                     os._exit(SECOND_SIGNAL_EXIT)
                 else:
                     self._stop_because(signal.Signals(number).name)
+
+    def _read_config(self) -> None:
+        """Take a changed configuration in. An invalid one changes nothing."""
+        if self._reload is None:
+            return
+        try:
+            fresh = self._reload()
+        except ConfigError as error:
+            found = "" if error.found is None else str(error.found)[:80]
+            expected = f"{error.expected}; the old configuration stays in force"
+            self._log.emit(ConfigInvalid(error.key, found, expected, error.source))
+            return
+        changes = compare(self._config, fresh)
+        # What needs a restart stays as it is: the next comparison is with what this process really goes by.
+        kept = {field.name for field in fields(NodeConfig) if effect_of(field.name) is Effect.RESTART}
+        self._config = replace(fresh, **{name: getattr(self._config, name) for name in kept})
+        self._log.set_level(self._config.log_level)
+        if self._node is not None:
+            self._node.configure(self._config)
+        self._log.emit(ConfigReloaded(changes.at_once, changes.later, changes.restart))
 
     async def _watch_stdin(self) -> None:
         """Until stdin ends: whoever started this node as its child is gone."""

@@ -106,6 +106,18 @@ class ConfigInvalid(Event):
 
 
 @dataclass(frozen=True)
+class ConfigReloaded(Event):
+    """SIGHUP: the configuration was read anew. Each change as `key: old -> new`: `changed` holds from now on, `later`
+    for splits and questions that begin from now on, `needs_restart` at the next start."""
+
+    name: ClassVar[str] = "config.reloaded"
+    level: ClassVar[Level] = Level.INFO
+    changed: tuple[str, ...]
+    later: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StateUnsaved(Event):
     """Something could not be stored in the state directory; the node goes on without it."""
 

@@ -29,8 +29,14 @@ class Inventory:
         self._changed = changed
         self._emit = emit
         self._entries: tuple[InventoryEntry, ...] = ()
+        self._look_now = anyio.Event()
         self.is_known = False
         """False until the first reading is done: nothing can be said of what is missing before."""
+
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` from now on, and look at its models at once."""
+        self._config = config
+        self._look_now.set()
 
     @property
     def entries(self) -> tuple[InventoryEntry, ...]:
@@ -59,11 +65,14 @@ class Inventory:
     async def watch(self) -> None:
         """Read now, then look again for ever."""
         while True:
+            self._look_now = anyio.Event()
             await self.read()
-            await anyio.sleep(INTERVAL_S)
+            with anyio.move_on_after(INTERVAL_S):
+                await self._look_now.wait()
 
     async def read(self) -> None:
         """One reading; files are read off the event loop, and only those that changed."""
+        read_for = self._config
         found = await read_inventory(
             self._config.models, cache_dir=self.cache_dir, model_dirs=self._config.model_dirs
         )
@@ -71,7 +80,7 @@ class Inventory:
         for entry in found:
             if before.get(entry.name) != entry:
                 self._tell(entry)
-        news = found != self._entries or not self.is_known
+        news = found != self._entries or not self.is_known or self._config is not read_for
         self._entries, self.is_known = found, True
         if news:
             self._changed()

@@ -75,6 +75,15 @@ class Keeper:
         self.draining = False
         self.addresses: tuple[str, ...] = ()
         self._remembered: tuple[KnownPeer, ...] = state.known_peers()
+        self._look_now = anyio.Event()
+
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` from now on."""
+        self._config = config
+        self.inventory.configure(config)
+        self.look_at_addresses()
+        self.recall_members()
+        self._look_now.set()
 
     # --- what this machine gives ---
 
@@ -121,7 +130,9 @@ class Keeper:
     async def watch_machine(self) -> None:
         """Survey for ever."""
         while True:
-            await anyio.sleep(self._config.capacity_interval_s)
+            with anyio.move_on_after(self._config.capacity_interval_s):
+                await self._look_now.wait()
+            self._look_now = anyio.Event()
             await self.look_at_machine()
 
     def _tell_findings(self, capacity: MachineCapacity) -> None:

@@ -122,6 +122,10 @@ class EventLog:
             cache_logger_on_first_use=True,
         )
 
+    def set_level(self, level: str) -> None:
+        """Write events of this level and louder from now on."""
+        self._threshold = _LEVELS[Level(level)]
+
     def listen(self, listener: Callable[[Record], None]) -> None:
         """Call `listener` with every later record."""
         self._listeners.append(listener)

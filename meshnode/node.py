@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -103,6 +104,12 @@ class Stop:
         await self._event.wait()
 
 
+class Room(Protocol):
+    """A part of the node that goes by the configuration while it runs."""
+
+    def configure(self, config: NodeConfig) -> None: ...
+
+
 class Node:
     """One node's life. `live` returns after a clean stop and raises `NodeFailed` after any other; so does making it for
     a node that is no member any more."""
@@ -125,6 +132,13 @@ class Node:
         self._name = config.name or socket.gethostname()[:40]
         self._role = self._role_now()
         self._recent = recent
+        self._rooms: tuple[Room, ...] = ()
+
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` from now on, in what can change while the node runs."""
+        self._config = config
+        for room in self._rooms:
+            room.configure(config)
 
     async def live(self) -> None:
         """Start, run until told to stop, leave."""
@@ -163,7 +177,10 @@ class Node:
             door.reopen()
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
             tasks.start_soon(splits.run)
+            # Splits before the keeper, whose look at the models begins pursuits.
+            self._rooms = (splits, keeper, answers, examiner)
             await self._stop.wait()
+            self._rooms = ()
             splits.stop()
             await self._leave(mesh, keeper, [*servers, door])
             tasks.cancel_scope.cancel()

@@ -80,6 +80,10 @@ class Questions:
         self._inventory = inventory
         self._slots = anyio.CapacityLimiter(MAX_AT_ONCE)
 
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` for questions from now on."""
+        self._config = config
+
     async def plan(self, fields: Json) -> Json:
         """The plan or shortfall for the mesh as it is now."""
         question = await self._question(fields, Purpose.PLAN)

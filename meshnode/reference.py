@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from meshnode.config_keys import SETTINGS, Setting
+from meshnode.config_reload import effect_of
 from meshnode.events import CATALOGUE, Event
 
 _EXAMPLE_HEAD = """\
@@ -83,6 +84,7 @@ def _config_entry(setting: Setting) -> Iterator[str]:
     yield f"- file: `{setting.key} = {setting.about.example}`"
     yield f"- environment: `{setting.variable}`"
     yield f"- flag: `{setting.flag}`{repeated}"
+    yield f"- a change takes effect (SIGHUP): {effect_of(setting.key).value}"
 
 
 def _code(default_text: str) -> str:

@@ -88,6 +88,10 @@ class Splits:
         """Call `changed` when what this node can offer changed: bytes reserved, or a model it coordinates."""
         self._changed = changed
 
+    def configure(self, config: NodeConfig) -> None:
+        """Go by `config` for what begins from now on."""
+        self._config = config
+
     async def run(self) -> None:
         """Drive everything until cancelled."""
         await self._desk.run()
@@ -109,7 +113,7 @@ class Splits:
             entry.name: entry for entry in entries if entry.ref in self._config.models and entry.whole is not None
         }
         for name in [name for name in self._pursued if name not in wanted]:
-            self._drop(name, "its files are gone")
+            self._drop(name, "its files are gone, or the config names it no more")
         for name, entry in wanted.items():
             if entry.whole is not None and self._pursued.get(name) != entry.whole:
                 if name in self._pursued:

@@ -52,7 +52,8 @@ def command(
 
     Without a token the first run founds a mesh. With one it joins the token's mesh; once it is a member it needs the
     token no more, and restarts find the mesh by themselves. Every option is also a key of the config file and an
-    environment variable: --max-memory is max_memory and MESHNODE_MAX_MEMORY.
+    environment variable: --max-memory is max_memory and MESHNODE_MAX_MEMORY. SIGHUP opens the log file anew and takes
+    over what was changed in the config file; the event config.reloaded tells what waits for a restart.
 
     \b
     Examples:
@@ -61,17 +62,20 @@ def command(
       meshnode run --max-memory 24GB --willing when_needed
       meshnode run --model qwen3-32b-q4_k_m            wait until the mesh can hold it
     """
-    from meshnode.config import ConfigError, load_config
+    from meshnode.config import ConfigError, NodeConfig, load_config
+
+    def load() -> NodeConfig:
+        return load_config(_given(flags), file=config_file)
 
     try:
-        config = load_config(_given(flags), file=config_file)
+        config = load()
     except ConfigError as error:
         raise Failure(str(error), exit_code=BAD_USAGE) from error
     token = _token(join, join_file)
     from meshnode.daemon import StartFailed, run_node
 
     try:
-        run_node(config, token=token, accept_moved_state=accept_moved_state, stop_on_eof=stop_on_eof)
+        run_node(config, token=token, accept_moved_state=accept_moved_state, stop_on_eof=stop_on_eof, reload=load)
     except StartFailed as failure:
         raise Failure(failure.message, failure.advice) from failure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.service import port_holder, sd_notify
+from meshnode.service import port_holder, sd_notify, watchdog_s
 
 
 def test_readiness_reaches_the_service_manager(
@@ -41,3 +41,20 @@ def test_free_port_has_no_holder() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     assert port_holder(port, "udp") == ""
+
+
+@pytest.mark.parametrize(
+    ("period_us", "pid", "expected"),
+    [
+        ("30000000", None, 30.0), ("30000000", "own", 30.0), ("30000000", "1", None), ("", None, None),
+        ("soon", None, None), ("0", None, None),
+    ],
+)  # fmt: skip
+def test_watchdog_is_ours_only_where_it_names_this_process(
+    monkeypatch: pytest.MonkeyPatch, period_us: str, pid: str | None, expected: float | None
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", period_us)
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    if pid is not None:
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)
+    assert watchdog_s() == expected
