@@ -38,6 +38,8 @@ from planner.workload import CacheType
 
 _RANK: Final = {action: rank for rank, action in enumerate(RemedyAction)}
 _MOST_COMBINATIONS: Final = 6
+_MOST_PARTED: Final = 5
+"""Changes of which every part is planned; of more, only those without one of them."""
 
 
 def remedies_for(
@@ -124,8 +126,7 @@ def _lanes_change(request: PlanRequest, search: _Search) -> Change | None:
     before = request.workload.lanes
     if before == 1 or search.closes((FewerLanes(1, before),)) == 0:
         return None
-    most = last_true(before - 1, lambda lanes: lanes > 0 and search.suffices((FewerLanes(lanes, before),)))
-    return FewerLanes(max(1, most), before)
+    return search.most_lanes(()) or FewerLanes(1, before)
 
 
 def _smaller_file(request: PlanRequest, search: _Search) -> list[Change]:
@@ -181,58 +182,78 @@ class _Search:
         )
         return ShortenContext(most * CELL_PADDING, before) if most else None
 
+    def most_lanes(self, others: tuple[Change, ...]) -> FewerLanes | None:
+        """The most lanes, fewer than now, that plan together with `others`."""
+        before = self._request.workload.lanes
+        most = last_true(before - 1, lambda lanes: lanes > 0 and self.suffices((*others, FewerLanes(lanes, before))))
+        return FewerLanes(most, before) if most else None
+
     def combined(self, singles: tuple[Change, ...]) -> list[Remedy]:
-        """Minimal sufficient combinations of changes none of which suffices alone, smallest first."""
-        helpful = [change for change in singles if not self.suffices((change,)) and self.closes((change,))]
-        context_alone = any(isinstance(change, ShortenContext) for change in singles)
+        """Minimal sufficient combinations of changes none of which suffices alone, smallest first.
+
+        A context and a number of lanes count as their least while it is sought what is needed at all; what they may
+        stay at is told afterwards.
+        """
+        partial = [change for change in singles if not self.suffices((change,))]
         peers = sorted(
-            (change for change in helpful if isinstance(change, AdmitPeer)),
+            (change for change in partial if isinstance(change, AdmitPeer)),
             key=lambda change: (-change.node.usable_bytes, change.node.id),
         )
-        workload = [change for change in helpful if not isinstance(change, AdmitPeer)]
+        levers = [change for change in partial if not isinstance(change, AdmitPeer)]
+        if not any(isinstance(change, ShortenContext) for change in singles):
+            levers += self._least_context()
         found: list[tuple[Change, ...]] = []
-        for base in _compatible(workload):
-            for changes in (self._with_peers(base, peers), None if context_alone else self._with_context(base)):
-                if changes is not None and len(changes) > 1 and not _has_part(changes, found):
-                    found.append(changes)
-        if not context_alone and not found and peers and (last := self._with_context(tuple(peers))) is not None:
-            found.append(last)
+        for base in _compatible(levers):
+            if _has_part(base, found) or (changes := self._with_peers(base, peers)) is None:
+                continue
+            if not _has_part(smallest := self._smallest_part(changes), found):
+                found.append(smallest)
         minimal = [changes for changes in found if not _has_part(changes, [each for each in found if each != changes])]
-        return [self.judged(changes) for changes in sorted(minimal, key=len)[:_MOST_COMBINATIONS]]
+        return [self.judged(self._relaxed(changes)) for changes in sorted(minimal, key=len)[:_MOST_COMBINATIONS]]
+
+    def _least_context(self) -> list[Change]:
+        before = self._request.workload.context or 0
+        return [ShortenContext(CELL_PADDING, before)] if before > CELL_PADDING else []
 
     def _with_peers(self, base: tuple[Change, ...], peers: list[AdmitPeer]) -> tuple[Change, ...] | None:
         """`base` and as few peers as suffice: by the exchange argument the largest; a single one the smallest."""
         if base and self.suffices(base):
             return base
         fewest = first_true(len(peers), lambda count: self.suffices((*base, *peers[:count])))
-        if fewest == 1 and base:
+        if fewest == 1:
             return next((*base, peer) for peer in reversed(peers) if self.suffices((*base, peer)))
         return (*base, *peers[:fewest]) if fewest else None
 
-    def _with_context(self, base: tuple[Change, ...]) -> tuple[Change, ...] | None:
-        if not base or self.suffices(base):
-            return None
-        shorter = self.longest_context(base)
-        return None if shorter is None else (*base, shorter)
+    def _smallest_part(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """The smallest part that suffices. Of many changes only those that can be left out one by one are."""
+        if len(changes) <= _MOST_PARTED:
+            parts = (part for size in range(2, len(changes)) for part in combinations(changes, size))
+            return next((part for part in parts if self.suffices(part)), changes)
+        for change in changes:
+            rest = tuple(each for each in changes if each != change)
+            changes = rest if self.suffices(rest) else changes
+        return changes
+
+    def _relaxed(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """The same changes with the longest context and then the most lanes that still suffice."""
+        for kind in (ShortenContext, FewerLanes):
+            others = tuple(change for change in changes if not isinstance(change, kind))
+            if len(others) < len(changes):
+                most = self.longest_context(others) if kind is ShortenContext else self.most_lanes(others)
+                changes = changes if most is None else (*others, most)
+        return changes
 
 
 def _compatible(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
     """Subsets with at most one change of each kind, smallest first."""
-    for size in range(min(3, len(changes)) + 1):
+    for size in range(len(changes) + 1):
         for chosen in combinations(changes, size):
             if len({change.action for change in chosen}) == size:
                 yield chosen
 
 
 def _has_part(changes: tuple[Change, ...], found: Sequence[tuple[Change, ...]]) -> bool:
-    return any(all(_same_lever(part, changes) for part in smaller) for smaller in found)
-
-
-def _same_lever(part: Change, changes: tuple[Change, ...]) -> bool:
-    """A context that may stay longer is the lesser change of the two."""
-    if isinstance(part, ShortenContext):
-        return any(isinstance(change, ShortenContext) for change in changes)
-    return part in changes
+    return any(all(change in changes for change in part) for part in found)
 
 
 def last_true(highest: int, holds: Callable[[int], bool]) -> int:
