@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -46,7 +46,7 @@ async def call_in_child(module: str, argument: Json) -> Json:
     import anyio
 
     done = await anyio.run_process(
-        _command(module), input=json.dumps(argument).encode(), check=False, env=_environment()
+        _command(module), input=json.dumps(argument).encode(), check=False, env=child_environment()
     )
     return _result(module, done.returncode, done.stdout, done.stderr)
 
@@ -59,7 +59,7 @@ def call_in_child_blocking(module: str, argument: Json, *, timeout_s: float | No
         capture_output=True,
         timeout=timeout_s,
         check=False,
-        env=_environment(),
+        env=child_environment(),
     )
     return _result(module, done.returncode, done.stdout, done.stderr)
 
@@ -76,11 +76,13 @@ def _command(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def _environment() -> dict[str, str]:
-    """The child finds this very package, installed or a checkout, wherever it was started."""
+def child_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`environment` (this process's) with what a Python child needs to find this very package, installed or a checkout,
+    wherever it was started."""
+    given = os.environ if environment is None else environment
     package_root = str(Path(__file__).resolve().parent.parent)
-    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    paths = [package_root, *filter(None, [given.get("PYTHONPATH")])]
+    return {**given, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _result(module: str, exit_code: int, stdout: bytes, stderr: bytes) -> Json:

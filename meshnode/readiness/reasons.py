@@ -25,6 +25,7 @@ class ReasonCode(StrEnum):
     OPERATOR_EXCLUDED = "operator_excluded"
     RECORD_STALE = "record_stale"
     STAGE_PROTOCOL_GENERATION = "stage_protocol_generation"
+    ENGINE_MISSING = "engine_missing"
     DRAINING = "draining"
     MISSING_MODEL_INTEREST = "missing_model_interest"
     MISSING_VRAM = "missing_vram"
@@ -99,6 +100,13 @@ TABLE: Final[tuple[Reason, ...]] = (
         "stage protocol generation of both",
         Makes.EXCLUDED,
         "upgrade meshnode on the node with the lower generation",
+    ),
+    Reason(
+        ReasonCode.ENGINE_MISSING,
+        "a plan is to be carried out, and the node has no engine that the coordinator's engine can work with",
+        "engine word (from its record): RPC version of both",
+        Makes.EXCLUDED,
+        "install the coordinator's version of llama.cpp on {node}; `meshnode status` there says what it found",
     ),
     Reason(
         ReasonCode.DRAINING,

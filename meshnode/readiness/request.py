@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from proto.engines import RpcVersion
 from proto.ids import NodeId
 
 MAX_WAIT_S = 86_400.0
@@ -101,7 +102,8 @@ class SplitRequest:
     `model` is the ref as gossiped in offers; `manifest` the identity hash of the coordinator's package (None: not known
     or a profile). `coordinator` is the node from which paths and RTTs are judged, None is the local node.
     `own_reserved` are bytes by node and device (or `HOST_MEMORY`) that this very split holds already: they count as
-    free for its replan.
+    free for its replan. `rpc_version` is the coordinator's engine's where a plan is to be carried out: each node needs
+    one that it can work with; None where nothing is run.
     """
 
     model: str
@@ -112,6 +114,7 @@ class SplitRequest:
     settle: SettleSettings = SettleSettings()
     eligibility: Eligibility = Eligibility()
     own_reserved: Mapping[NodeId, Mapping[str, int]] = field(default_factory=lambda: NO_RESERVATIONS)
+    rpc_version: RpcVersion | None = None
 
     def __post_init__(self) -> None:
         if not self.model:

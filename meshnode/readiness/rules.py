@@ -18,6 +18,7 @@ from meshnode.membership.view import PathKind, RttFigure, RttSource, Status
 from meshnode.readiness.candidate import Candidate, free_bytes, is_alive, manifests_differ
 from meshnode.readiness.reasons import ReasonCode
 from meshnode.readiness.request import Purpose
+from proto.engines import rpc_version_of
 from proto.ids import short
 from proto.parts import Role, Willingness
 from proto.versions import STAGE_PROTOCOL_GENERATION
@@ -78,6 +79,18 @@ def stage_protocol_generation(candidate: Candidate) -> Finding | None:
     if identity is None or identity.stage_protocol_generation == STAGE_PROTOCOL_GENERATION:
         return None
     return Finding(f"generation {identity.stage_protocol_generation}", f"generation {STAGE_PROTOCOL_GENERATION}")
+
+
+def engine_missing(candidate: Candidate) -> Finding | None:
+    """Asked only where a plan is to be carried out by an engine; planning alone needs none."""
+    needed, identity = candidate.request.rpc_version, candidate.node.identity
+    if needed is None or identity is None:
+        return None
+    found = rpc_version_of(identity.engine)
+    if found is not None and found.can_serve(needed):
+        return None
+    required = f"llama.cpp with RPC {needed.major}.0 to {needed.major}.{needed.minor}"
+    return Finding(identity.engine or "no engine", required)
 
 
 def draining(candidate: Candidate) -> Finding | None:
@@ -229,6 +242,7 @@ RULES: Final = MappingProxyType[ReasonCode, Rule](
         ReasonCode.OPERATOR_EXCLUDED: operator_excluded,
         ReasonCode.RECORD_STALE: record_stale,
         ReasonCode.STAGE_PROTOCOL_GENERATION: stage_protocol_generation,
+        ReasonCode.ENGINE_MISSING: engine_missing,
         ReasonCode.DRAINING: draining,
         ReasonCode.MISSING_MODEL_INTEREST: missing_model_interest,
         ReasonCode.MISSING_VRAM: missing_vram,

@@ -23,6 +23,8 @@ class Phase(StrEnum):
     RESERVING = "reserving"
     RUNNING = "running"
     REPLANNING = "replanning"
+    FAILED = "failed"
+    """A plan stood and the engine could not run it, again and again; something has to change first."""
     STOPPED = "stopped"
 
 

@@ -15,6 +15,10 @@ of members waits and plans anew. Every node that wants the model has a pursuit; 
 
 Lost means: a stage's node dead or left, its lease lapsed, or unhealthy for longer than the grace time. A suspected one
 only holds new requests. A replan takes the mesh as it is, without dwelling and below the quorum too.
+
+A plan that stands may still not run: an engine process ends. That is a loss too; a worker whose engine ended is left
+out of the replan. `MAX_FAULTS` of them within `FAULTS_S` and the pursuit rests in `failed` with the reason, until
+members change or a minute has passed: an engine that always runs out of memory must not be started for ever.
 """
 
 from __future__ import annotations
@@ -45,18 +49,20 @@ from meshnode.split.reservation import StoreFences
 from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
 from planner.plan import SplitPlan
 from planner.transfers import moved_bytes
-from proto.ids import NodeId
-from proto.messages import Confirm, LeaseRenewal, Prepared
+from proto.ids import NodeId, short
+from proto.messages import Confirm, Fence, LeaseRenewal, Prepared
 
 YIELD_S: Final = 5.0
 """Fenced off by another living coordinator: so long its offer may take to arrive, saying that it coordinates."""
 RECHECK_S: Final = 60.0
 """After a shortfall with a node that did not answer: asked again, since nothing in the view will show its recovery."""
+MAX_FAULTS: Final = 3
+FAULTS_S: Final = 120.0
 MAX_FENCE_TRIES: Final = 3
 """Fences used for one plan; a worker that names ever higher ones is at fault, and the plan is made anew."""
 
 
-_DECIDED = (Phase.PLANNED, Phase.SHORT, Phase.BELOW_QUORUM)
+_DECIDED = (Phase.PLANNED, Phase.SHORT, Phase.BELOW_QUORUM, Phase.FAILED)
 _HELD = (Phase.RESERVING, Phase.RUNNING, Phase.REPLANNING)
 
 
@@ -106,6 +112,9 @@ class Pursuit:
         self._avoid: dict[NodeId, Answer] = {}
         self._recheck_s = math.inf
         self._yield_s = math.inf
+        self._faults: list[float] = []
+        self.problem = ""
+        """Why it rests in `failed`."""
 
     # --- inputs ---
 
@@ -140,6 +149,20 @@ class Pursuit:
     def stage_health(self, node: NodeId, healthy: bool, now: float) -> list[PursuitEffect]:
         """What a health check of a running stage's worker came to."""
         return self._of_standing(self._standing.health(node, healthy, now), now)
+
+    def run_failed(self, fence: Fence, node: NodeId, reason: str, now: float) -> list[PursuitEffect]:
+        """What runs under `fence` can't any more: the engine's part on `node` ended, or could not begin."""
+        run = self._standing.running
+        if run is None or run.holding.fence != fence or self._standing.is_broken:
+            return []
+        self._faults = [fault for fault in self._faults if now - fault < FAULTS_S] + [now]
+        if len(self._faults) < MAX_FAULTS:
+            return self._of_standing(self._standing.failed(node, f"{node}: {reason}", now), now)
+        self.problem = f"{short(node)}: {reason}"
+        effects = self._withdraw(f"it failed {MAX_FAULTS} times: {self.problem}")
+        self._rest(Phase.FAILED, run.snapshot, now)
+        self._recheck_s = now + RECHECK_S
+        return effects
 
     def poll(self, now: float) -> list[PursuitEffect]:
         """Time passed."""
@@ -177,6 +200,7 @@ class Pursuit:
             "phase": self.phase.value,
             "gate": self.gate.value,
             "generation": None if run is None else run.holding.fence.generation,
+            "problem": self.problem if self.phase is Phase.FAILED else "",
             "coordinator": choice.node if isinstance(choice, Chosen) else None,
             "candidates": [] if self._waiter is None else [verdict.to_dict() for verdict in self._waiter.verdicts],
             "result": None if self.result is None else self.result.to_dict(),
@@ -187,7 +211,7 @@ class Pursuit:
     def _mesh_changed(self, view: MeshView, now: float) -> list[PursuitEffect]:
         effects = self._check_role(view, now)
         effects += self._of_standing(self._standing.look(view, now), now)
-        if self.phase in _DECIDED and members_changed(self._baseline, self._members(view), self._drift):
+        if self.phase in _DECIDED and self._is_news(view):
             effects += self._begin(view, now)
         elif self.phase is Phase.RUNNING and self._waiter is None and self._asked is None:
             effects += self._look_for_better(view, now)
@@ -218,6 +242,14 @@ class Pursuit:
         excluded = tuple(exclusion.label for exclusion in snapshot.exclusions)
         participants = tuple(participant.node for participant in snapshot.participants)
         return effects + self._say(SplitCandidates(self._request.model, participants, (), excluded))
+
+    def _is_news(self, view: MeshView) -> bool:
+        """Whether what was decided should be thought over. What a failed run gives back is no news of the mesh: only
+        another set of members is, after a failure."""
+        members = self._members(view)
+        if self.phase is Phase.FAILED:
+            return members.keys() != self._baseline.keys()
+        return members_changed(self._baseline, members, self._drift)
 
     def _members(self, view: MeshView) -> dict[NodeId, Any]:
         return members_of(snapshot_now(view, self._asking()).participants)
@@ -400,7 +432,7 @@ class Pursuit:
         """Where a plan ran: a new one at once, without `node`. Where none did: wait for participants again."""
         if self._standing.running is None:
             return [Advertise(None), *self._wait(view, now)]
-        if node in view.nodes:
+        if node in view.nodes and node != self._local:
             self._avoid[node] = Answer(None, AnswerBasis.of(view.nodes[node]), now)
         return self._replan(view)
 

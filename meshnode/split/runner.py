@@ -154,6 +154,13 @@ class SplitDesk:
             self._perform(model, pursued.pursuit.stage_health(node, healthy, self._clock()))
             self._stirred.set()
 
+    def run_failed(self, model: str, fence: Fence, node: NodeId, reason: str) -> None:
+        """What runs of `model` under `fence` ended by itself, by the engine's part on `node`."""
+        pursued = self._pursued.get(model)
+        if pursued is not None:
+            self._perform(model, pursued.pursuit.run_failed(fence, node, reason, self._clock()))
+            self._stirred.set()
+
     def status(self) -> list[dict[str, Any]]:
         """Plain JSON of every pursuit, and of every stage held for another coordinator."""
         shown = [pursued.pursuit.status() for _, pursued in sorted(self._pursued.items())]

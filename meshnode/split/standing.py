@@ -160,6 +160,10 @@ class Standing:
         self._grace.note(node, healthy, now)
         return self.poll(now)
 
+    def failed(self, node: NodeId, cause: str, now: float) -> list[StandingEffect]:
+        """What runs can't any more: the engine's part on `node` ended."""
+        return [] if self.reserving is not None else self._lose(cause, node, now)
+
     def poll(self, now: float) -> list[StandingEffect]:
         """Time passed."""
         effects: list[StandingEffect] = []

@@ -1,0 +1,91 @@
+"""The plan as command lines: what the model's process is started with, and what people type who run engines themselves.
+
+What lives here: `model_orders` and `llama_server_command`. What does not: starting anything. Sources: llama.cpp's
+common/arg.cpp (options), tools/server/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from meshnode.engine.checking import engine_names
+from meshnode.engine.devices import CPU
+from meshnode.engine.model_process import EngineDevice, ModelOrders
+from planner.plan import SplitPlan
+from planner.workload import KvMode
+
+ALL_LAYERS = 999
+"""More layers than any model has: everything lies on the devices named, as the plan says."""
+MAX_DEVICES = 16
+"""llama.cpp holds at most this many devices and RPC servers (`GGML_RPC_MAX_SERVERS`, `llama_max_devices`)."""
+
+
+def layer_counts(plan: SplitPlan) -> tuple[int, ...]:
+    """Layers by stage; the output head counts as one more on the last (facts, section 2)."""
+    counts = [stage.layers for stage in plan.stages]
+    return (*counts[:-1], counts[-1] + 1)
+
+
+def model_orders(
+    plan: SplitPlan, path: str, devices: Sequence[EngineDevice], *, socket: Path, libraries: Path, threads: int
+) -> ModelOrders:
+    """What the package's model process is to do. `devices` are the plan's in stage order."""
+    workload = plan.workload
+    return ModelOrders(
+        model=plan.model,
+        path=path,
+        socket=str(socket),
+        libraries=str(libraries),
+        devices=tuple(devices),
+        context=plan.context,
+        lanes=workload.lanes,
+        kv_unified=workload.kv_mode is KvMode.UNIFIED,
+        micro_batch=workload.micro_batch,
+        flash_attention=workload.flash_attention,
+        swa_full=workload.swa_full,
+        k_type=workload.k_type.value,
+        v_type=workload.v_type.value,
+        threads=threads,
+    )
+
+
+def llama_server_command(
+    plan: SplitPlan, program: str, path: str, devices: Sequence[EngineDevice], *, host: str, threads: int | None = None
+) -> list[str]:
+    """The command line of `llama-server`. `host` is an address or the path of a Unix socket that ends in `.sock`.
+
+    Raises `ValueError` where this machine's CPU holds other layers than the first: llama-server takes no CPU among its
+    devices, it only leaves there what is not put on one.
+    """
+    workload = plan.workload
+    servers = list(dict.fromkeys(device.endpoint for device in devices if device.endpoint))
+    unified = workload.kv_mode is KvMode.UNIFIED
+    context = plan.context if unified else plan.context * workload.lanes
+    on_cpu, devices = _cpu_first(devices)
+    words = [program, "--model", path, "--alias", plan.model, "--host", host]
+    if servers:
+        words += ["--rpc", ",".join(servers)]
+    words += ["--device", ",".join(engine_names(devices)) or "none", "--split-mode", "layer"]
+    if devices:
+        words += ["--tensor-split", ",".join(str(device.layers) for device in devices)]
+    words += ["--n-gpu-layers", str(sum(device.layers for device in devices) if on_cpu else ALL_LAYERS)]
+    words += ["--ctx-size", str(context), "--parallel", str(workload.lanes)]
+    words += ["--kv-unified" if unified else "--no-kv-unified", "--fit", "off"]
+    words += ["--batch-size", str(workload.micro_batch), "--ubatch-size", str(workload.micro_batch)]
+    words += ["--flash-attn", "on" if workload.flash_attention else "off"]
+    words += ["--cache-type-k", workload.k_type.value, "--cache-type-v", workload.v_type.value]
+    if workload.swa_full:
+        words.append("--swa-full")
+    if threads is not None:
+        words += ["--threads", str(threads)]
+    return words
+
+
+def _cpu_first(devices: Sequence[EngineDevice]) -> tuple[bool, tuple[EngineDevice, ...]]:
+    """Whether the CPU has the first layers, and the devices without it."""
+    others = tuple(device for device in devices if device.name != CPU)
+    on_cpu = len(others) < len(devices)
+    if on_cpu and any(device.name == CPU for device in devices[1:]):
+        raise ValueError("llama-server can hold only a model's first layers on this machine's CPU")
+    return on_cpu, others

@@ -1,0 +1,38 @@
+"""llama-cpp-python's model class with what a server needs and it lacks: counts, cancelling, windows kept right.
+
+What lives here: `CountingLlama`. Imported in the model's process only: it brings numpy and the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import llama_cpp.llama_cpp as low
+from llama_cpp import Llama
+
+
+class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
+    """Counts the tokens of the request that runs, and ends it between two tokens once `is_cancelled` says so.
+
+    The class keeps the cache of the last request's common beginning. A sliding-window cache no longer holds the cells
+    of a beginning that the window has left, although it says so nowhere; such a model begins every request anew.
+    """
+
+    keeps: Any = None
+    """What the engine points to and must outlive it."""
+    prompt_tokens = 0
+    completion_tokens = 0
+    is_cancelled: Callable[[], bool] = staticmethod(lambda: False)
+
+    def generate(self, tokens: Sequence[int], **options: Any) -> Generator[int, Any, None]:  # noqa: ANN401
+        """See the base class."""
+        self.prompt_tokens, self.completion_tokens = len(tokens), 0
+        if low.llama_model_n_swa(self._model.model) > 0 and not self.context_params.swa_full:
+            self.reset()
+            self._ctx.kv_cache_clear()
+        for token in super().generate(tokens, **options):
+            if self.is_cancelled():
+                return
+            self.completion_tokens += 1
+            yield token

@@ -1,0 +1,47 @@
+"""A machine's devices in the engine's words.
+
+What lives here: which names and which environment make llama.cpp see exactly the devices of a stage. What does not:
+finding devices (`meshnode.resources`), whose ids these are: `cpu`, `metal`, or an NVIDIA device's UUID.
+
+CUDA numbers devices by what it is allowed to see, in the order of `CUDA_VISIBLE_DEVICES` (CUDA programming guide,
+environment variables), so a stage's cards are `CUDA0`, `CUDA1`, ... in the stage's own order, and a process without
+cards sees none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+CPU: Final = "CPU"
+METAL: Final = "Metal"
+METAL_ID: Final = "metal"
+_CARD_PREFIXES: Final = ("GPU-", "MIG-")
+
+
+def is_card(device: str) -> bool:
+    """Whether the id is an NVIDIA device's."""
+    return device.startswith(_CARD_PREFIXES)
+
+
+def engine_device_names(devices: Sequence[str]) -> tuple[str, ...]:
+    """What the engine calls `devices` in a process with the environment of `engine_environment(devices)`."""
+    names = []
+    cards = 0
+    for device in devices:
+        if is_card(device):
+            names.append(f"CUDA{cards}")
+            cards += 1
+        else:
+            names.append(METAL if device == METAL_ID else CPU)
+    return tuple(names)
+
+
+def engine_environment(devices: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of an engine process for `devices`: this one, without what is meshnode's own (it may hold a
+    secret), and with the cards of the stage alone."""
+    given = os.environ if environment is None else environment
+    kept = {name: value for name, value in given.items() if not name.startswith("MESHNODE_")}
+    cards = ",".join(device for device in devices if is_card(device))
+    return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}

@@ -1,0 +1,138 @@
+"""Which engine this machine has: the operator's own llama.cpp, else the package `llama-cpp-python`.
+
+What lives here: `find_engine`, `Engine` and the one error about it. What does not: running it. Asked once, at the start
+of the node; the engine is tried out then, so that one that can't work is told before anybody plans with it.
+
+An engine of both parts is one build: `rpc-server` for stages and `llama-server` for models, both named in the config or
+both on PATH; or the package, which has both in its libraries.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from meshnode.child import child_environment
+from meshnode.engine.devices import CPU, engine_environment
+from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
+from meshnode.engine.process import running
+from meshnode.engine.stage_process import StageOrders
+from proto.engines import RpcVersion, engine_word
+
+STAGE_MODULE: Final = "meshnode.engine.stage_process"
+TRY_S: Final = 60.0
+INSTALL: Final = (
+    "install llama.cpp (its programs rpc-server and llama-server on PATH, or named by rpc_server and llama_server in"
+    " the config), or `CMAKE_ARGS=-DGGML_RPC=ON pip install 'meshnode[llamacpp]'`"
+)
+
+
+class EngineKind(StrEnum):
+    """Whose build it is."""
+
+    PROGRAMS = "programs"
+    PACKAGE = "package"
+
+
+class NoEngine(Exception):
+    """This machine has no engine that works: why, and what to do."""
+
+    def __init__(self, reason: str, advice: str = INSTALL) -> None:
+        self.reason = reason
+        self.advice = advice
+        super().__init__(f"{reason}; {advice}")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that was tried out. `version` is what its maker calls it; `libraries` is the package's directory, the
+    two programs are the operator's."""
+
+    kind: EngineKind
+    version: str
+    rpc_version: RpcVersion
+    private_network: bool
+    libraries: Path | None = None
+    rpc_server: Path | None = None
+    llama_server: Path | None = None
+
+    @property
+    def word(self) -> str:
+        """What the mesh is told."""
+        return engine_word(self.version, self.rpc_version)
+
+
+async def find_engine(rpc_server: Path | None, llama_server: Path | None) -> Engine:
+    """The engine of this machine, tried out; the arguments are the config's. Raises `NoEngine`."""
+    found = _look(rpc_server, llama_server)
+    orders, version = found
+    word = await _try_out(orders)
+    spoken = RpcVersion.parse(str(word.get("rpc_version")))
+    if spoken is None:
+        raise NoEngine(f"{version}: its RPC server does not tell its version", "use a newer llama.cpp")
+    is_package = orders.libraries is not None
+    return Engine(
+        kind=EngineKind.PACKAGE if is_package else EngineKind.PROGRAMS,
+        version=version,
+        rpc_version=spoken,
+        private_network=word.get("private_network") is True,
+        libraries=Path(orders.libraries) if orders.libraries is not None else None,
+        rpc_server=Path(orders.rpc_server) if orders.rpc_server is not None else None,
+        llama_server=None if is_package else _program("llama_server", llama_server, "llama-server"),
+    )
+
+
+def stage_command(orders: StageOrders) -> list[str]:
+    """The command line of a stage's companion."""
+    return [sys.executable, "-m", STAGE_MODULE, orders.to_argument()]
+
+
+def _look(rpc_server: Path | None, llama_server: Path | None) -> tuple[StageOrders, str]:
+    """What there is, as orders for a trial without a passage, and what to call it."""
+    trial = StageOrders(devices=(CPU,), threads=1, passage_fd=-1)
+    own = _program("rpc_server", rpc_server, "rpc-server")
+    served = _program("llama_server", llama_server, "llama-server")
+    if own is not None and served is not None:
+        return replace(trial, rpc_server=str(own)), "llama.cpp"
+    if rpc_server is not None or llama_server is not None:
+        missing = "llama_server" if served is None else "rpc_server"
+        raise NoEngine(f"{missing} is not configured and {missing.replace('_', '-')} is not on PATH", "name both")
+    directory = library_directory()
+    if directory is None:
+        raise NoEngine("no llama.cpp was found")
+    if not (directory / RPC_LIBRARY).exists():
+        raise NoEngine(f"{DISTRIBUTION} {package_version()} was built without RPC (no {RPC_LIBRARY})")
+    return replace(trial, libraries=str(directory)), f"{DISTRIBUTION} {package_version()}"
+
+
+def _program(key: str, configured: Path | None, name: str) -> Path | None:
+    """The program of the config, which must be one, else the one on PATH."""
+    if configured is None:
+        found = shutil.which(name)
+        return None if found is None else Path(found)
+    if shutil.which(str(configured)) is None:
+        raise NoEngine(f"{key} {configured} is no program that can be run", f"name {name} of a llama.cpp build")
+    return configured
+
+
+async def _try_out(orders: StageOrders) -> dict[str, object]:
+    """Starts an RPC server on the CPU and hears what it is. Raises `NoEngine`."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        orders = replace(orders, passage_fd=theirs.fileno())
+        environment = child_environment(engine_environment(()))
+        async with running(stage_command(orders), environment, pass_fds=[theirs.fileno()]) as process:
+            try:
+                with anyio.fail_after(TRY_S):
+                    return await process.words.receive()
+            except TimeoutError as error:
+                raise NoEngine(f"its RPC server did not start within {TRY_S:g} s") from error
+            except anyio.EndOfStream as error:
+                raise NoEngine(f"its RPC server ended: {await process.wait()}") from error

@@ -1,0 +1,116 @@
+"""The only way to an RPC server: connected sockets, handed over one by one to the node that started it.
+
+llama.cpp's RPC protocol has no authentication, and loopback is open to every user of the machine. So the server listens
+in a network namespace of its own where the system allows that, and its companion (`meshnode.engine.stage_process`),
+which lives there too, connects on the node's behalf and passes the connected socket over a Unix socket pair that
+nobody else holds. Without such a namespace the same passage is used, and `strangers` tells whether anybody else has
+come in by the port.
+
+What lives here: both ends of the passage, and reading the kernel's table of TCP sockets (proc(5), /proc/net/tcp). What
+does not: when a connection is asked for (`meshnode.engine.stages`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+LOOPBACK: Final = "127.0.0.1"
+_LISTEN, _ESTABLISHED = 0x0A, 0x01
+_ASK, _GIVEN, _REFUSED = b"c", b"k", b"n"
+ANSWER_S: Final = 10.0
+"""The companion only connects to a listening loopback port: it answers in well under a millisecond, or never."""
+
+
+class PassageClosed(Exception):
+    """No connection can be had: the server or its companion is gone, or does not accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSocket:
+    """One line of the kernel's table: ports of both ends, state and the inode by which processes hold it."""
+
+    local_port: int
+    remote_port: int
+    state: int
+    inode: int
+
+
+class Passage:
+    """The node's end."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._lock = anyio.Lock()
+
+    async def connect(self) -> socket.socket:
+        """A socket connected to the server. Raises `PassageClosed`."""
+        try:
+            async with self._lock:
+                with anyio.fail_after(ANSWER_S):
+                    self._end.send(_ASK)
+                    await anyio.wait_readable(self._end)
+                    answer, descriptors, _, _ = socket.recv_fds(self._end, 1, 1)
+        except (OSError, TimeoutError) as error:
+            raise PassageClosed(f"the RPC server can't be reached: {error or 'no answer'}") from error
+        if answer != _GIVEN or len(descriptors) != 1:
+            raise PassageClosed("the RPC server does not accept a connection")
+        connected = socket.socket(fileno=descriptors[0])
+        connected.setblocking(False)
+        return connected
+
+    def close(self) -> None:
+        """The companion ends its server and itself when this end is closed."""
+        self._end.close()
+
+
+def serve_one(end: socket.socket, port: int) -> bool:
+    """The companion's end: answers one question. False where the node has closed its end."""
+    if not end.recv(1):
+        return False
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=ANSWER_S) as connected:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            socket.send_fds(end, [_GIVEN], [connected.fileno()])
+    except OSError:
+        end.send(_REFUSED)
+    return True
+
+
+def tcp_sockets(table: str = "/proc/self/net/tcp") -> list[TcpSocket]:
+    """The IPv4 TCP sockets of this network namespace."""
+    with open(table, encoding="ascii") as file:
+        lines = file.read().splitlines()[1:]
+    return [_tcp_socket(line.split()) for line in lines]
+
+
+def _tcp_socket(words: list[str]) -> TcpSocket:
+    local, remote = (int(end.rpartition(":")[2], 16) for end in words[1:3])
+    return TcpSocket(local, remote, int(words[3], 16), int(words[9]))
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether process `pid` itself listens on `port` of this network namespace."""
+    held = _inodes_of(pid)
+    return any(each.local_port == port and each.state == _LISTEN and each.inode in held for each in tcp_sockets())
+
+
+def _inodes_of(pid: int) -> frozenset[int]:
+    found = set()
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return frozenset()
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return frozenset(found)
