@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 _VERBS = {
     "run": "Run a node: found a mesh, or join one with an invite token.",
+    "join": "Become a member of a mesh without running the node.",
     "init": "Make this node's key and its mesh without running it.",
     "invite": "Make a token that lets others join.",
     "invites": "List the tokens this node issued, or revoke one.",
@@ -88,7 +89,7 @@ def verbs() -> None:
       meshnode demo                      see it work, on this machine alone
       meshnode run                       found a mesh (first machine)
       meshnode invite                    print a token for the next machine
-      meshnode run --join TOKEN          join (next machine)
+      meshnode run --join -              join (next machine); asks for the token
       meshnode plan qwen3-32b-q4_k_m     where would its layers go?
     """
 

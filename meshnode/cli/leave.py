@@ -44,4 +44,4 @@ def command(state_dir: Path | None, config_file: Path | None, yes: bool) -> None
         raise Failure(str(error), exit_code=BAD_USAGE) from error
     except StateError as error:
         raise Failure(f"{error.path}: {error.found}", error.fix) from error
-    click.echo(f"left mesh {short(mesh)}; `meshnode run --join TOKEN` joins another")
+    click.echo(f"left mesh {short(mesh)}; `meshnode join` joins another")

@@ -39,7 +39,8 @@ _CONFIG_OPTIONS = [_option(setting) for setting in SETTINGS.values()]
 @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Config file. Default: MESHNODE_CONFIG, else ~/.config/meshnode/node.toml.")  # fmt: skip
 @click.option("--join", metavar="TOKEN",
-              help="Join with this invite token; `-` reads it from stdin. Also MESHNODE_JOIN.")  # fmt: skip
+              help="Join with this invite token; `-` asks for it, or reads it from stdin. Also MESHNODE_JOIN, which"
+              " other users of the machine don't see.")  # fmt: skip
 @click.option("--join-file", type=click.Path(path_type=Path), metavar="FILE", help="Join with the token in this file.")
 @click.option("--accept-moved-state", is_flag=True, help="The state directory was moved here from another machine.")
 @click.option("--stop-on-eof", is_flag=True,
@@ -59,6 +60,7 @@ def command(
     Examples:
       meshnode run                                     found a mesh, or go on with it
       meshnode run --join -                            join; asks for the token
+      meshnode run --join-file token.txt               join; reads it from a file
       meshnode run --max-memory 24GB --willing when_needed
       meshnode run --model qwen3-32b-q4_k_m            wait until the mesh can hold it
     """
@@ -71,7 +73,7 @@ def command(
         config = load()
     except ConfigError as error:
         raise Failure(str(error), exit_code=BAD_USAGE) from error
-    token = _token(join, join_file)
+    token = token_of(join, join_file)
     from meshnode.daemon import StartFailed, run_node
 
     try:
@@ -85,7 +87,7 @@ def _given(flags: dict[str, Any]) -> dict[str, object]:
     return {key: value for key, value in flags.items() if value is not None and value != ()}
 
 
-def _token(join: str | None, join_file: Path | None) -> str | None:
+def token_of(join: str | None, join_file: Path | None) -> str | None:
     """The invite token from the flag, a file, stdin or the environment, in this order; None where there is none."""
     if join is not None and join_file is not None:
         raise Failure("--join and --join-file are both given", "give one of them", BAD_USAGE)
