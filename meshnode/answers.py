@@ -32,6 +32,7 @@ from meshnode.offers import capacity_json
 from meshnode.planning import Questions
 from meshnode.splits import Splits
 from meshnode.transport.counters import Counters
+from meshnode.tunnel import Tunnels
 from meshnode.verdicts import general_verdicts
 from proto.ids import short
 from proto.parts import Role
@@ -51,6 +52,7 @@ class Answers:
         mesh: Mesh,
         keeper: Keeper,
         splits: Splits,
+        tunnels: Tunnels,
         questions: Questions,
         counters: Counters,
         events: EventCounts,
@@ -66,6 +68,7 @@ class Answers:
         self._mesh = mesh
         self._keeper = keeper
         self._splits = splits
+        self._tunnels = tunnels
         self._questions = questions
         self._counters = counters
         self._events = events
@@ -104,6 +107,7 @@ class Answers:
             "draining": self._keeper.draining,
             "mesh": summary_of(self._mesh.view()),
             "splits": self.splits(),
+            "tunnels": self._tunnels.status(),
             "unreadable_models": self._keeper.inventory.unreadable(),
         }
 
@@ -131,7 +135,7 @@ class Answers:
             self._mesh.view(),
             uptime_s=time.monotonic() - self._started_s,
             events=self._events,
-            traffic=_traffic(self._counters),
+            traffic=_traffic(self._counters) | self._tunnels.traffic(),
             splits=Counter(str(split["state"]) for split in self.splits()),
         )
 

@@ -120,6 +120,18 @@ class NodeConfig:
         "Most links held at once; in a larger mesh a part of the members is reached through others.",
         example="64",
     )] = 64  # fmt: skip
+    tunnel_carrier: Annotated[str, Key(
+        _NETWORK, values.choice("auto", "tcp", "quic"),
+        "What carries tunnels between nodes, for engines and API requests. `auto` takes TLS over TCP where it connects,"
+        " which is the fast one, and else the QUIC link; `tcp` and `quic` take nothing else.",
+        example='"quic"',
+    )] = "auto"  # fmt: skip
+    tunnel_tcp_port: Annotated[int | None, Key(
+        _NETWORK, values.whole(0, 65_535),
+        "The TCP port for tunnels, at the same address as `listen`. Where it is taken, or 0, the system chooses; peers"
+        " are told.",
+        example="4411", default_text="the number of the UDP port",
+    )] = None  # fmt: skip
 
     max_memory: Annotated[int | None, Key(
         _OFFER, values.memory_size,

@@ -102,7 +102,7 @@ class Mesh:
         """Peers whose opening list of revocations is complete: their records may be read."""
         self._observed: dict[NodeId, str] = {}
         self._asked: dict[tuple[NodeId, int], _Question] = {}
-        self._members_removed: Callable[[Sequence[NodeId]], None] = lambda _: None
+        self._told_of_removals: list[Callable[[Sequence[NodeId]], None]] = []
         self.handle(Confirm, self._confirmed)
 
     def attach(self, links: Links) -> None:
@@ -110,8 +110,8 @@ class Mesh:
         self._links = links
 
     def on_removal(self, told: Callable[[Sequence[NodeId]], None]) -> None:
-        """Call `told` with the members of each removal, after their links are closed."""
-        self._members_removed = told
+        """Call `told` too with the members of each removal, after their links are closed."""
+        self._told_of_removals.append(told)
 
     def handle(self, kind: type[Message], handler: Handler) -> None:
         """Give messages of `kind` to `handler` instead of the machine."""
@@ -346,7 +346,8 @@ class Mesh:
             self._close(node, RefusalCode.REMOVED, "removed from the mesh")
         if out:
             self._input(lambda now: self._machine.revoked(out, now))
-            self._members_removed(out)
+            for told in self._told_of_removals:
+                told(out)
 
     # --- carrying out ---
 

@@ -43,9 +43,11 @@ from meshnode.reaching import Reaching
 from meshnode.service import sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
+from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.endpoint import Endpoint
 from meshnode.transport.settings import TransportSettings
+from meshnode.tunnel import MeshPaths, Tunnels, TunnelSettings
 from proto.credential import BadCredential
 from proto.ids import short
 from proto.messages import ConfirmRequest
@@ -161,10 +163,12 @@ class Node:
             splits.on_change(keeper.offer)
             mesh.on_removal(splits.members_removed)
             mesh.handle(ConfirmRequest, keeper.confirm)
+            tunnels = self._tunnels(mesh, endpoint)
+            mesh.on_removal(tunnels.members_removed)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             examiner = self._examiner(mesh, endpoint, keeper, tasks)
             answers = Answers(
-                self._config, self._admission, mesh, keeper, splits, self._questions(mesh, keeper, tasks),
+                self._config, self._admission, mesh, keeper, splits, tunnels, self._questions(mesh, keeper, tasks),
                 endpoint.counters, self._recent.counts,
                 examiner=examiner, bound=endpoint.bound_addresses, role=self._role, name=self._name,
                 emit=self._log.emit,
@@ -175,6 +179,7 @@ class Node:
             for server in servers:
                 tasks.start_soon(server.serve)
             door.reopen()
+            await tasks.start(tunnels.run)
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
             tasks.start_soon(splits.run)
             # Splits before the keeper, whose look at the models begins pursuits.
@@ -220,6 +225,13 @@ class Node:
         software = f"meshnode {__version__}"
         listen = [str(self._config.listen)]
         return Endpoint(self._identity, self._admission.mesh, gate, listen, settings, mesh, software=software)
+
+    def _tunnels(self, mesh: Mesh, endpoint: Endpoint) -> Tunnels:
+        settings = TunnelSettings(carrier=self._config.tunnel_carrier, tcp_port=self._config.tunnel_tcp_port)
+        return Tunnels(
+            self._identity, MeshPaths(mesh, endpoint), settings,
+            listen=parse_address(endpoint.bound_addresses[0]), scratch=self._state.path, emit=self._log.emit,
+        )  # fmt: skip
 
     def _keeper(self, mesh: Mesh, splits: Splits, bound: tuple[str, ...]) -> Keeper:
         return Keeper(

@@ -441,11 +441,13 @@ class TunnelBytes(Message, frozen=True, tag="tunnel_bytes"):
 
 
 class TunnelCredit(Message, frozen=True, tag="tunnel_credit"):
-    """The sender of this has taken `taken_bytes` of a relayed tunnel since its beginning: so many more may come."""
+    """The sender of this has taken `taken_bytes` of a relayed tunnel since its beginning: so many more may come. It has
+    sent `sent_pieces` itself: a receiver that has fewer knows that some are lost. Also a sign of life."""
 
     tunnel: WireProbeNonce
     to_opener: bool
     taken_bytes: WireCounter
+    sent_pieces: WireCounter
 
 
 class TunnelCancel(Message, frozen=True, tag="tunnel_cancel"):

@@ -158,7 +158,7 @@ def _tunnels() -> list[dict[str, Any]]:
             encode_frame(TunnelAnswer(7, "not_offered", "no engine here")),
         ),
         _vector("frame tunnel_bytes", "last, 16 bytes", encode_frame(TunnelBytes(7, False, 2, bytes(16), True))),
-        _vector("frame tunnel_credit", "4096 bytes taken", encode_frame(TunnelCredit(7, True, 4096))),
+        _vector("frame tunnel_credit", "4096 bytes taken, 2 pieces sent", encode_frame(TunnelCredit(7, True, 4096, 2))),
         _vector("frame tunnel_cancel", "by the opener", encode_frame(TunnelCancel(7, False))),
     ]
 

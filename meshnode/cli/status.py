@@ -44,9 +44,31 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
         ("splits", _splits(status["splits"])),
+        *_tunnels(status.get("tunnels")),
         *(("unreadable", each["problem"]) for each in status.get("unreadable_models", ())),
         ("state", status["state_directory"]),
     ]
+
+
+def _tunnels(tunnels: Json | None) -> list[tuple[str, str]]:
+    """One line in all, and one for each peer and purpose that has some open; an earlier version's daemon has none."""
+    if tunnels is None:
+        return []
+    port = tunnels["tcp_port"]
+    taken = f"TCP port {port} or the link" if port is not None else "the link only"
+    groups: dict[tuple[str, str, str], list[Json]] = {}
+    for each in tunnels["open"]:
+        groups.setdefault((each["peer"], each["purpose"], each["carrier"]), []).append(each)
+    lines = [("tunnels", f"{len(tunnels['open'])} open, taken over {taken}")]
+    for (peer, purpose, carrier), members in groups.items():
+        sent, received = (_amount(sum(each[f"{way}_bytes"] for each in members)) for way in ("sent", "received"))
+        lines.append(("", f"{len(members)} for {purpose} with {peer[:10]} over {carrier}: {sent} out, {received} in"))
+    return lines
+
+
+def _amount(count: int) -> str:
+    """A tunnel's bytes: few where it only decodes, many where it loads."""
+    return gigabytes(count) if count >= 100_000_000 else f"{count / 1e6:.1f}MB"
 
 
 def _counts(counts: dict[str, int], always: str) -> str:

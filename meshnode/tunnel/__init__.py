@@ -3,6 +3,8 @@
 What others may use is in `__all__`.
 """
 
+from meshnode.tunnel.admitting import engine_admission
+from meshnode.tunnel.granting import Admit, Handler
 from meshnode.tunnel.opening import (
     Carrier,
     Opening,
@@ -13,24 +15,28 @@ from meshnode.tunnel.opening import (
     TunnelUnavailable,
 )
 from meshnode.tunnel.owned import listen_for_owner
+from meshnode.tunnel.ports import MeshPaths, TunnelPaths
 from meshnode.tunnel.settings import TunnelSettings
 from meshnode.tunnel.splicing import splice
 from meshnode.tunnel.tunnel import Tunnel
-from meshnode.tunnel.tunnels import Admit, Handler, Tunnels
+from meshnode.tunnel.tunnels import Tunnels
 
 __all__ = [
     "Admit",
     "Carrier",
     "Handler",
+    "MeshPaths",
     "Opening",
     "Purpose",
     "Tunnel",
     "TunnelError",
+    "TunnelPaths",
     "TunnelRefusal",
     "TunnelRefused",
     "TunnelSettings",
     "TunnelUnavailable",
     "Tunnels",
+    "engine_admission",
     "listen_for_owner",
     "splice",
 ]

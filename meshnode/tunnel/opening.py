@@ -53,6 +53,8 @@ class TunnelRefusal(StrEnum):
     """Its `admit` said no; the text says why. An old generation's fence is refused so."""
     TOO_MANY = "too_many"
     """The opener has as many tunnels to it as one peer may have, or opens them too fast."""
+    NO_CARRIER = "no_carrier"
+    """The one side will not have what the other side has."""
 
 
 class TunnelError(Exception):

@@ -1,21 +1,33 @@
 """A loopback listener that only one process can use.
 
-What lives here: `listen_for_owner`. What does not: which process that is (the engine room knows). Loopback is no
-boundary: every user of the machine can connect to a port of 127.0.0.1, and behind this one is another node's engine,
-which trusts whoever speaks to it. So each connection's other end is looked up in /proc/net/tcp, and its inode among
-the file descriptors of the owner (Linux only; elsewhere nothing is accepted).
+What lives here: `listen_for_owner`, `owner_problem`. What does not: which process that is (the engine room knows).
+
+Loopback is no boundary: every user of the machine can connect to a port of 127.0.0.1, and behind this one is another
+node's engine, which trusts whoever speaks to it. So the other end of each connection is looked up in /proc/net/tcp, and
+its inode among the file descriptors of the owner (proc(5)). Linux only; elsewhere nobody is let in.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
-from meshnode.tunnel.opening import Opening
+from meshnode.tunnel.opening import Opening, TunnelError
+from meshnode.tunnel.splicing import splice
 from meshnode.tunnel.tunnels import Tunnels
 from proto.ids import NodeId
+
+LOOPBACK: Final = "127.0.0.1"
+NOT_THE_OWNER: Final = "not_the_owner"
+_LOOPBACK_HEX: Final = f"{int.from_bytes(socket.inet_aton(LOOPBACK), sys.byteorder):08X}"
 
 
 async def listen_for_owner(
@@ -28,5 +40,65 @@ async def listen_for_owner(
 ) -> None:
     """Listen on a free port of 127.0.0.1, which `await tasks.start(listen_for_owner, ...)` returns, and splice each
     connection of the owner's into a new tunnel to `peer`, until cancelled. `owner` gives the process id now (None: not
-    started yet, and nobody is let in). A connection whose tunnel is refused is closed at once."""
-    raise NotImplementedError
+    started yet, and nobody is let in). Every other connection, and one whose tunnel does not come about, is closed at
+    once and reported."""
+
+    async def take(connection: anyio.abc.SocketStream) -> None:
+        async with connection:
+            port = connection.extra(anyio.abc.SocketAttribute.remote_port)
+            problem = await anyio.to_thread.run_sync(owner_problem, owner(), port, listening)
+            if problem is not None:
+                tunnels.deny(peer, opening, NOT_THE_OWNER, problem)
+                return
+            try:
+                tunnel = await tunnels.open(peer, opening)
+            except TunnelError:
+                return
+            await splice(connection, tunnel)
+
+    listener = await anyio.create_tcp_listener(local_host=LOOPBACK, local_port=0)
+    async with listener:
+        listening = listener.extra(anyio.abc.SocketAttribute.local_port)
+        task_status.started(listening)
+        await listener.serve(take)
+
+
+def owner_problem(pid: int | None, port: int, listening: int) -> str | None:
+    """None where the connection from 127.0.0.1:`port` to 127.0.0.1:`listening` belongs to process `pid`, else why it
+    is not let in."""
+    if pid is None:
+        return "the process that this port is for does not run yet"
+    if not sys.platform.startswith("linux"):
+        return "whose connection it is can be told on Linux only"
+    inode = _inode(port, listening)
+    if inode is None:
+        return f"its socket (port {port}) is gone"
+    try:
+        owned = _sockets_of(pid)
+    except FileNotFoundError:
+        return f"process {pid} has ended"
+    except PermissionError:
+        return f"the file descriptors of process {pid} can't be read: it runs as another user, or forbids it"
+    return None if f"socket:[{inode}]" in owned else f"the socket (port {port}) is not process {pid}'s"
+
+
+def _inode(port: int, listening: int) -> str | None:
+    """The inode of the connection's other end: the row whose local end is the peer's."""
+    wanted = [f"{_LOOPBACK_HEX}:{port:04X}", f"{_LOOPBACK_HEX}:{listening:04X}"]
+    with Path("/proc/net/tcp").open(encoding="ascii") as table:
+        for line in table:
+            columns = line.split()
+            if columns[1:3] == wanted:
+                return columns[9]
+    return None
+
+
+def _sockets_of(pid: int) -> set[str]:
+    found: set[str] = set()
+    with os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for descriptor in descriptors:
+            try:
+                found.add(os.readlink(descriptor.path))
+            except FileNotFoundError:
+                continue  # closed while we looked
+    return found

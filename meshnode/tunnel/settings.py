@@ -30,12 +30,11 @@ class TunnelSettings:
     """Life of a ticket: three tries of a lost packet on a slow path."""
     greeting_s: float = 5.0
     """Time for a TCP connection to show its ticket."""
-    greeting_bytes: int = 128
-    """Application bytes read from a connection before its ticket is found good."""
     greeting_cap: int = 32
-    """TCP connections without a ticket at once; newer ones are closed."""
-    greetings_per_s: float = 50.0
-    """TCP connections taken per second: a TLS handshake costs about a millisecond."""
+    """TCP connections without a ticket at once; the oldest goes for a newer one."""
+    greetings_per_source_per_s: float = 10.0
+    greetings_per_source_burst: float = 64.0
+    """TCP connections taken from one source network: a TLS handshake costs about a millisecond."""
 
     per_peer: int = 32
     """Tunnels with one peer at once, tickets included."""

@@ -1,11 +1,13 @@
 """One open tunnel: a byte stream with a name.
 
-What lives here: `Tunnel`. What does not: the carriers below it, and how it came to be (`tunnels`).
+What lives here: `Tunnel`, and `TunnelStream`, which each carrier makes. What does not: the carriers, and how a tunnel
+came to be (`tunnels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 from anyio.abc import ByteStream
@@ -16,6 +18,26 @@ from proto.messages import Fence
 
 BROKEN = "connection lost"
 CLOSED = "closed"
+
+
+class TunnelStream(Protocol):
+    """What a carrier gives: an anyio byte stream that can also be ended from a callback."""
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        """See `Tunnel`."""
+
+    async def send(self, item: bytes) -> None:
+        """See `Tunnel`."""
+
+    async def send_eof(self) -> None:
+        """See `Tunnel`."""
+
+    async def aclose(self) -> None:
+        """See `Tunnel`."""
+
+    def abandon(self) -> None:
+        """End both directions now, unfinished ones by cancelling them. Idempotent. Who waits in `receive` or `send`
+        is woken with an error."""
 
 
 class Tunnel(ByteStream):
@@ -30,7 +52,7 @@ class Tunnel(ByteStream):
 
     def __init__(
         self,
-        stream: ByteStream,
+        stream: TunnelStream,
         peer: NodeId,
         opening: Opening,
         carrier: Carrier,
@@ -111,10 +133,12 @@ class Tunnel(ByteStream):
             cancelled = not (self._sent_eof and self._received_eof)
             self._finish("cancelled here" if cancelled and self._reason is None else self._reason or CLOSED)
 
-    async def cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
         """End it because it must not go on; whoever reads or writes it gets `BrokenResourceError`."""
-        self._reason = reason
-        await self.aclose()
+        if self._reason is None:
+            self._reason = reason
+        self._stream.abandon()
+        self._finish(self._reason)
 
     def _broken(self) -> anyio.BrokenResourceError:
         if self._reason is None:

@@ -1,0 +1,111 @@
+"""The open tunnels, and what all tunnels have carried.
+
+What lives here: `Ledger`. What does not: opening them (`tunnels`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from meshnode.events import Event, TunnelClosed, TunnelOpened
+from meshnode.tunnel.opening import Carrier, Opening
+from meshnode.tunnel.tunnel import Tunnel, TunnelStream
+from proto.ids import NodeId
+
+
+@dataclass(slots=True)
+class Totals:
+    """Of one carrier, since the start; what is open counts when it closes."""
+
+    opened: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class Ledger:
+    """Every tunnel is entered here, and reports here when it is over."""
+
+    def __init__(self, clock: Callable[[], float], emit: Callable[[Event], None]) -> None:
+        self._clock = clock
+        self._emit = emit
+        self._open: dict[Tunnel, float] = {}
+        self._closed: dict[Carrier, Totals] = {carrier: Totals() for carrier in Carrier}
+        self._by_peer: Counter[NodeId] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        return iter(tuple(self._open))
+
+    def count(self, peer: NodeId) -> int:
+        """Open tunnels with `peer`."""
+        return self._by_peer[peer]
+
+    def enter(
+        self, stream: TunnelStream, peer: NodeId, opening: Opening, carrier: Carrier, *, opened_here: bool
+    ) -> Tunnel:
+        """A tunnel that stands now."""
+        tunnel = Tunnel(stream, peer, opening, carrier, opened_here=opened_here, ended=self._ended)
+        self._open[tunnel] = self._clock()
+        self._by_peer[peer] += 1
+        self._closed[carrier].opened += 1
+        self._emit(
+            TunnelOpened(
+                peer=peer, purpose=opening.purpose.value, carrier=carrier.value, opened_here=opened_here,
+                model=opening.model, generation=_generation(opening), stage=opening.stage,
+            )
+        )  # fmt: skip
+        return tunnel
+
+    def totals(self) -> dict[Carrier, Totals]:
+        """By carrier, open tunnels included."""
+        totals = {
+            carrier: Totals(closed.opened, closed.sent_bytes, closed.received_bytes)
+            for carrier, closed in self._closed.items()
+        }
+        for tunnel in self._open:
+            totals[tunnel.carrier].sent_bytes += tunnel.sent_bytes
+            totals[tunnel.carrier].received_bytes += tunnel.received_bytes
+        return totals
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Plain JSON of each open tunnel, the oldest first."""
+        now_s = self._clock()
+        return [
+            {
+                "peer": tunnel.peer,
+                "purpose": tunnel.purpose.value,
+                "carrier": tunnel.carrier.value,
+                "opened_here": tunnel.opened_here,
+                "model": tunnel.model,
+                "generation": _generation(tunnel.opening),
+                "stage": tunnel.stage,
+                "sent_bytes": tunnel.sent_bytes,
+                "received_bytes": tunnel.received_bytes,
+                "open_s": round(now_s - since_s, 1),
+            }
+            for tunnel, since_s in self._open.items()
+        ]
+
+    def _ended(self, tunnel: Tunnel, reason: str) -> None:
+        after_s = self._clock() - self._open.pop(tunnel)
+        self._by_peer[tunnel.peer] -= 1
+        if not self._by_peer[tunnel.peer]:
+            del self._by_peer[tunnel.peer]
+        totals = self._closed[tunnel.carrier]
+        totals.sent_bytes += tunnel.sent_bytes
+        totals.received_bytes += tunnel.received_bytes
+        self._emit(
+            TunnelClosed(
+                peer=tunnel.peer, purpose=tunnel.purpose.value, carrier=tunnel.carrier.value, reason=reason,
+                sent_bytes=tunnel.sent_bytes, received_bytes=tunnel.received_bytes, after_s=round(after_s, 3),
+            )
+        )  # fmt: skip
+
+
+def _generation(opening: Opening) -> int | None:
+    return None if opening.fence is None else opening.fence.generation
