@@ -19,6 +19,8 @@ from proto.parts import MAX_MODELS, ModelOffer
 INTERVAL_S = 60.0
 """How often files are looked at; an unchanged one costs a stat."""
 MAX_REF = 512
+MAX_NAMED = 16
+"""Models kept in mind that were named by their path and are in no model directory."""
 
 
 class Inventory:
@@ -29,6 +31,7 @@ class Inventory:
         self._changed = changed
         self._emit = emit
         self._entries: tuple[InventoryEntry, ...] = ()
+        self._named: tuple[str, ...] = ()
         self._look_now = anyio.Event()
         self.is_known = False
         """False until the first reading is done: nothing can be said of what is missing before."""
@@ -62,6 +65,12 @@ class Inventory:
         entries = self._entries[:MAX_MODELS]
         return tuple(_offer(entry, entry.ref in wanted, generations.get(entry.name)) for entry in entries)
 
+    async def learn(self, ref: str) -> None:
+        """The operator named a model by its path: it is at hand, and the mesh is told so, for as long as this node
+        runs or until `MAX_NAMED` others were named after it."""
+        self._named = (*(other for other in self._named if other != ref), ref)[-MAX_NAMED:]
+        await self.read()
+
     async def watch(self) -> None:
         """Read now, then look again for ever."""
         while True:
@@ -74,7 +83,7 @@ class Inventory:
         """One reading; files are read off the event loop, and only those that changed."""
         read_for = self._config
         found = await read_inventory(
-            self._config.models, cache_dir=self.cache_dir, model_dirs=self._config.model_dirs
+            (*self._config.models, *self._named), cache_dir=self.cache_dir, model_dirs=self._config.model_dirs
         )
         before = {entry.name: entry for entry in self._entries}
         for entry in found:

@@ -26,6 +26,7 @@ from meshnode.control.shapes import Json
 from meshnode.control.surface import ControlError
 from meshnode.events import Event
 from meshnode.inventory import Inventory
+from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
 from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest
 from meshnode.models.package import ModelPackage
@@ -41,11 +42,15 @@ from meshnode.split import PlanAsked, PlanRefused, PlanResult, plan_now, wait_an
 from meshnode.split.planning import PlanJob, PlanOutcome, plan_in_worker
 from planner import InvalidPlanInput, SplitPlan
 from proto.ids import NodeId
+from proto.parts import ModelOffer
 
 PATIENCE_FIELDS = ("quorum", "dwell_s", "first_quorum_window_s", "deadline_s")
 OTHER_FIELDS = frozenset({*PATIENCE_FIELDS, "force_split", "picture"})
 MAX_AT_ONCE = 4
 """Questions answered at the same time; each may hold a worker process."""
+
+OFFER_S = 5.0
+"""Longest wait for the own offer to tell of a model; offers go out at most once a second."""
 
 Steps = MemoryObjectSendStream["Json | ControlError"]
 
@@ -143,6 +148,9 @@ class Questions:
             if purpose is Purpose.RUN:
                 # Members with other files under this name must not take part.
                 manifest = await to_thread.run_sync(lambda: sampled_manifest(package, cache_dir=cache_dir))
+                if package.kind is not PackageKind.PROFILE and here is None:
+                    await self._inventory.learn(ref)
+                    await self._told_of(package.name)
             request = self._request(fields, package, purpose, manifest)
             return _Question(request, asked_of(wish, package.spec), self._force_split(fields))
         except (InvalidPlanInput, InvalidRequest) as error:
@@ -164,6 +172,13 @@ class Questions:
             settle=SettleSettings(pending_s=self._config.pending_s, **patience),
         )
 
+    async def _told_of(self, model: str) -> None:
+        """Returns once this node's own offer lists `model`, so that it is judged like any other holder."""
+        with anyio.move_on_after(OFFER_S):
+            view = self._mesh.view()
+            while not any(offered.ref == model for offered in _own_models(view)):
+                view = await self._mesh.newer_view(view)
+
     def _force_split(self, fields: Json) -> bool:
         """Whoever asks for a quorum wants more than the local node alone."""
         word = fields.get("force_split", self._config.force_split or "quorum" in fields)
@@ -181,6 +196,11 @@ class Questions:
         if len(found) != 1:
             raise InvalidRequest("coordinator", word, "one node of the mesh: its id, the beginning of it, or its name")
         return found[0]
+
+
+def _own_models(view: MeshView) -> tuple[ModelOffer, ...]:
+    offer = view.nodes[view.local].offer
+    return () if offer is None else offer.models
 
 
 def split_request(

@@ -104,7 +104,8 @@ def _from_stdin() -> str:
     if sys.stdin.isatty():
         token = str(click.prompt("invite token", hide_input=True, err=True)).strip()
     else:
-        token = sys.stdin.read(MAX_TOKEN_FILE_BYTES).strip()
+        # One line: whatever feeds the pipe may keep it open.
+        token = sys.stdin.readline(MAX_TOKEN_FILE_BYTES).strip()
     if not token:
         raise Failure("--join -: found nothing on stdin", "pipe the token in, or paste it", BAD_USAGE)
     return token

@@ -17,7 +17,7 @@ from meshnode.readiness.reasons import ReasonCode
 from meshnode.readiness.request import HOST_MEMORY, Purpose, SplitRequest
 from proto.ids import BootId, NodeId
 from proto.messages import Confirm
-from proto.parts import DeviceOffer, ModelOffer, OfferPart
+from proto.parts import DeviceOffer, ModelOffer, OfferPart, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,14 @@ class MeshFacts:
 
     @classmethod
     def of(cls, view: MeshView, request: SplitRequest) -> MeshFacts:
-        """The facts of `view` for `request`'s model. Only alive nodes count: a dead one can't give anything."""
+        """The facts of `view` for `request`'s model. Only alive workers count: a dead node can't give anything, and a
+        client does not coordinate, which takes the complete package."""
         complete: list[NodeId] = []
         partial: list[tuple[NodeId, int | None]] = []
         unread = 0
         for node in view.alive():
+            if node.role is Role.CLIENT:
+                continue
             if node.offer is None or not node.offer.inventory_known:
                 unread += 1
                 continue

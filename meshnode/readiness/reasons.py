@@ -166,10 +166,10 @@ TABLE: Final[tuple[Reason, ...]] = (
     ),
     Reason(
         ReasonCode.MISSING_MODEL_SOURCE,
-        "the node lacks bytes of the model, and no alive node holds the complete package",
-        "inventories of all alive nodes",
+        "the node lacks bytes of the model, and no alive worker holds the complete package",
+        "inventories of all alive workers",
         Makes.PENDING,
-        "put the complete files of {model} on one member (`model_dirs`), or start the one that has them",
+        "put the complete files of {model} on one worker (`model_dirs`), or start the one that has them",
     ),
     Reason(
         ReasonCode.STAGE_INVENTORY_EMPTY,

@@ -184,7 +184,7 @@ def missing_model_source(candidate: Candidate) -> Finding | None:
     if not candidate.request.checks_files or not _lacks_bytes(candidate) or candidate.mesh.complete_holders:
         return None
     parts = [f"{short(node)} has {_figure(cached)}" for node, cached in candidate.mesh.partial_holders]
-    found = "no alive node holds the complete package" + (f" ({_some(parts)})" if parts else "")
+    found = "no alive worker holds the complete package" + (f" ({_some(parts)})" if parts else "")
     required = f"one that holds all of {candidate.request.model}"
     if candidate.mesh.unread_inventories:
         return _pending(candidate, ReasonCode.MISSING_MODEL_SOURCE, found, required)

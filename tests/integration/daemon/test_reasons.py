@@ -122,8 +122,21 @@ def test_files_decide_who_can_hold_a_stage(nodes: Nodes, tmp_path: Path) -> None
     assert {each["node"] for each in answer["participants"]} == {desk.node, workers["twin"].node}
 
 
-def test_files_that_no_inventory_has_are_a_missing_source(nodes: Nodes, tmp_path: Path) -> None:
+def test_model_named_by_its_path_is_at_hand_where_it_is_asked_for(nodes: Nodes, tmp_path: Path) -> None:
     desk, study = nodes.mesh("desk", "study", options=QUICK)
     file = house_model(tmp_path / "aside") / "house.gguf"
-    answer = desk.json("split", str(file), "--deadline", "2", code=5)
-    assert reasons(answer) == {desk.node: "missing_model_source", study.node: "missing_model_source"}
+    answer = desk.json("split", str(file), "--quorum", "2", "--deadline", "2", code=5)
+    assert reasons(answer) == {study.node: "stage_inventory_empty"}
+    assert [each["node"] for each in answer["participants"]] == [desk.node]
+    assert [stage["node"] for stage in desk.json("split", str(file))["stages"]] == [desk.node]
+
+
+def test_files_that_no_member_has_are_a_missing_source(nodes: Nodes, tmp_path: Path) -> None:
+    half = house_model(tmp_path / "half", per_part=2)
+    sorted(half.glob("*.gguf"))[-1].unlink()
+    desk = a_coordinator(nodes, "--model-dir", str(half))
+    sofa = nodes.start("sofa", *QUICK, "--client", token=desk.invite())
+    nodes.all_know_all([desk, sofa])
+    file = house_model(tmp_path / "aside") / "house.gguf"
+    answer = sofa.json("split", str(file), "--deadline", "2", code=5)
+    assert reasons(answer) == {desk.node: "missing_model_source", sofa.node: "client"}

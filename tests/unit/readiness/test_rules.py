@@ -310,6 +310,12 @@ def test_a_dead_holder_is_no_source() -> None:
     assert excluded(judge_mesh(view, RUN)[node_id("a")]).reason is ReasonCode.MISSING_MODEL_SOURCE
 
 
+def test_a_client_that_holds_all_is_no_source_since_it_can_not_coordinate() -> None:
+    lacking = an_offer(node_id("a"), models=())
+    view = a_view(a_node("a", offer=lacking), a_node("b", role=Role.CLIENT))
+    assert excluded(judge_mesh(view, RUN)[node_id("a")]).reason is ReasonCode.MISSING_MODEL_SOURCE
+
+
 def test_missing_source_is_pending_while_an_inventory_is_unread() -> None:
     lacking = an_offer(node_id("a"), models=())
     view = a_view(a_node("a", offer=lacking), a_node("b", offer=an_offer(B, inventory_known=False)))
