@@ -31,11 +31,13 @@ _EXAMPLE_HEAD = """\
 
 def pages() -> dict[str, str]:
     """Every made file: its path from the project's root, and its text."""
+    from meshnode.protocol_page import protocol_page
     from meshnode.readiness import reasons_page
 
     return {
         "docs/configuration.md": config_page(),
         "docs/events.md": events_page(),
+        "docs/protocol.md": protocol_page(),
         "docs/reasons.md": reasons_page(),
         "configs/node.example.toml": example_config(),
     }
