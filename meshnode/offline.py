@@ -14,8 +14,9 @@ from typing import Any
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import default_state_dir
 from meshnode.models import load_model_blocking
+from meshnode.readiness.reasons import TABLE as REASONS
 from meshnode.split.planning import PlanJob, PlanRefused, plan_here
-from planner import InvalidPlanInput, SplitPlan
+from planner import Exclusion, InvalidPlanInput, SplitPlan
 from planner.files import MeshDescription, parse_nodes
 
 
@@ -26,7 +27,7 @@ def plan_offline(fields: Mapping[str, Any], nodes_file: Path, *, picture: bool) 
     """
     wish = parse_wish(fields)
     mesh = _mesh_in(nodes_file)
-    coordinator = wish.constraints.coordinator or mesh.coordinator or mesh.nodes[0].id
+    coordinator = wish.constraints.coordinator or mesh.coordinator
     model = load_model_blocking(wish.model, cache_dir=default_state_dir() / "models")
     asked = replace(asked_of(wish, model.spec), constraints=replace(wish.constraints, coordinator=coordinator))
     outcome = plan_here(PlanJob(asked, mesh.nodes, mesh.links, mesh.excluded))
@@ -48,4 +49,12 @@ def _mesh_in(nodes_file: Path) -> MeshDescription:
     mesh = parse_nodes(table)
     if not mesh.nodes:
         raise InvalidPlanInput("node", "only excluded ones", "at least one [[node]] that is not excluded")
-    return mesh
+    return replace(mesh, excluded=tuple(_advised(each) for each in mesh.excluded))
+
+
+def _advised(exclusion: Exclusion) -> Exclusion:
+    """With the advice that the mesh gives for its reason, where the file gives none and the reason is one of ours."""
+    row = next((row for row in REASONS if row.code == exclusion.reason), None)
+    if row is None or exclusion.advice is not None:
+        return exclusion
+    return replace(exclusion, advice=row.advice.format(node=exclusion.node_id, model="the model"))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from planner.binding import Binding, binding_of
 from planner.building import Found
 from planner.compiling import compile_instance
+from planner.coordinators import coordinators_of
 from planner.fewest import largest_first
 from planner.instance import Instance
 from planner.memory import MemoryNeed, memory_need
@@ -45,7 +46,7 @@ def shortfall_report(request: PlanRequest, too_slow: Found | None = None) -> Sho
         placeable_layers=prefix.layers,
         short_layers=layers - prefix.layers,
         short_layers_bytes=need.total_prefix[-1] - need.total_prefix[prefix.layers] + need.last_bytes,
-        participants=_participants(request, instance),
+        participants=_participants(request, instance, _centre(request, need)),
         excluded=excluded_of(request),
         remedies=remedies_for(request, kind, () if binding is None else binding.lifted_by, gap),
         binds=None if binding is None else binding.name,
@@ -85,15 +86,22 @@ def _placeable(request: PlanRequest, instance: Instance, binding: Binding | None
     return Prefix(most, most, (), prefix.work_units)
 
 
-def _participants(request: PlanRequest, instance: Instance) -> tuple[ParticipantReport, ...]:
+def _centre(request: PlanRequest, need: MemoryNeed) -> str | None:
+    """The node that RTTs are told from: who would coordinate, by host budget and then id."""
+    able = (*coordinators_of(request, need).ids, request.constraints.coordinator)
+    ranked = sorted(request.workers, key=lambda node: (-(node.host_usable_bytes or 0), node.id))
+    return next((each for each in (*able, *(node.id for node in ranked)) if each is not None), None)
+
+
+def _participants(request: PlanRequest, instance: Instance, centre: str | None) -> tuple[ParticipantReport, ...]:
     windows = longest_windows(instance) if instance.device_count else []
     longest: dict[str, int] = {}
     for (node, _), window in zip(instance.labels, windows, strict=True):
         longest[node] = max(window, longest.get(node, 0))
-    return tuple(_participant(request, node, longest.get(node.id, 0)) for node in request.workers)
+    return tuple(_participant(request, node, longest.get(node.id, 0), centre) for node in request.workers)
 
 
-def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int) -> ParticipantReport:
+def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int, centre: str | None) -> ParticipantReport:
     missing = None if node.cached_bytes is None else max(0, request.model.file_bytes - node.cached_bytes)
     return ParticipantReport(
         node=node.id,
@@ -101,10 +109,20 @@ def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int) ->
         usable_bytes=node.usable_bytes,
         cached_bytes=node.cached_bytes,
         missing_bytes=missing,
-        rtt_ms=node.rtt_ms,
+        rtt_ms=_rtt_ms(request, node, centre),
         transfer=node.can_receive,
         placeable_layers=placeable_layers,
     )
+
+
+def _rtt_ms(request: PlanRequest, node: NodeSpec, centre: str | None) -> float | None:
+    """The node's own figure, or else its link's from the centre; to itself nothing, where any RTT is known at all."""
+    if node.rtt_ms is not None or centre is None:
+        return node.rtt_ms
+    if node.id == centre:
+        return 0.0 if request.links.links else None
+    link = request.links.get(centre, node.id) or request.links.get(node.id, centre)
+    return None if link is None else link.rtt_ms
 
 
 def _requirement(request: PlanRequest, need: MemoryNeed, required: int) -> dict[str, int]:

@@ -4,12 +4,13 @@ Lives here: `find_placement`, the one question that `planner.dispatch`, the larg
 here: a good plan (`planner.optimising`), or why there is none (`planner.diagnosis`).
 
 Nodes willing `when_needed` are used only where no placement exists without them: the largest are added until one does,
-then each that turns out not to be needed is taken out again, so that every one kept is needed.
+then each that turns out not to be needed is taken out again, so that every one kept is needed. Nor does one of them
+coordinate where another node can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,14 +48,14 @@ class Placeable:
 def find_placement(request: PlanRequest, *, work: int = DEFAULT_WORK) -> Placeable | None:
     """A placement of every layer, or None where none was found (see `planner.prefix` for when that is a proof)."""
     need = memory_need(request.model, request.workload, request.engine)
-    coordinators = coordinators_of(request, need).ids
     glad = tuple(node for node in request.workers if node.willingness is Willingness.ALWAYS)
-    if found := _on(request, need, coordinators, glad, work):
-        return found
     spare = [node for node in request.workers if node.willingness is Willingness.WHEN_NEEDED]
-    if not spare or _on(request, need, coordinators, request.workers, work) is None:
-        return None
-    return _fewest_spares(request, need, coordinators, glad, spare, work)
+    for coordinators in _willing_first(request, coordinators_of(request, need).ids):
+        if found := _on(request, need, coordinators, glad, work):
+            return found
+        if spare and _on(request, need, coordinators, request.workers, work):
+            return _fewest_spares(request, need, coordinators, glad, spare, work)
+    return None
 
 
 def is_impossible(request: PlanRequest) -> bool:
@@ -65,6 +66,23 @@ def is_impossible(request: PlanRequest) -> bool:
         for coordinator in coordinators_of(request, need).ids
     )
     return all(hold_all(instance).infeasible for instance in instances)
+
+
+def _willing_first(request: PlanRequest, able: Sequence[str | None]) -> Iterator[tuple[str | None, ...]]:
+    """Who may coordinate: the always willing; only where none of them can, those for when needed, then everybody.
+
+    Who coordinates decides what can be placed only under an RTT cap.
+    """
+    willing = {node.id: node.willingness for node in request.nodes}
+    ranks = [Willingness.ALWAYS, Willingness.WHEN_NEEDED, Willingness.NEVER]
+    tried = 0
+    for last in range(1, len(ranks) + 1):
+        among = tuple(each for each in able if each is None or willing[each] in ranks[:last])
+        if len(among) > tried:
+            yield among
+            if request.constraints.max_stage_rtt_ms is None:
+                return
+        tried = len(among)
 
 
 def _fewest_spares(

@@ -57,7 +57,7 @@ _LINK_KEYS: Final = ("from", "to", "rtt_ms", "bandwidth_gb_s", "both")
 
 @dataclass(frozen=True)
 class MeshDescription:
-    """A nodes file: who takes part, how they are linked, who is left out, and who coordinates (None: the first)."""
+    """A nodes file: who takes part, how they are linked, who is left out, and who coordinates (None: the best)."""
 
     nodes: tuple[NodeSpec, ...]
     links: LinkMatrix

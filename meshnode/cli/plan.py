@@ -38,7 +38,7 @@ def command(
 
     MODEL is a GGUF file (or any part of a set), a directory with one or with safetensors, a profile file, or a name:
     `meshnode models` lists the profiles. With --nodes it answers "what if I buy one more": the file lists machines and
-    links, as configs/nodes.example.toml does; its first machine coordinates unless it or --coordinator says otherwise.
+    links, as configs/nodes.example.toml does; the best one coordinates unless the file or --coordinator says otherwise.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ from meshnode.readiness.verdict import Excluded, Participant, ParticipantDevice
 from meshnode.split.holding import StageOrder
 from planner.constraints import Constraints, Exclusion, Objective
 from planner.engine import LLAMA_CPP_RPC, EngineProfile, Topology
-from planner.errors import MAX_BYTES
+from planner.errors import MAX_BYTES, InvalidPlanInput
 from planner.links import Link, LinkMatrix
 from planner.model import ModelSpec
 from planner.nodes import DeviceSpec, NodeSpec, Willingness
@@ -71,8 +71,18 @@ class PlanRefused:
     """The planner could not work with its input: which field, what stood there, what would be right."""
 
     field: str
-    found: str
+    found: str | float | None
     expected: str
+
+    @classmethod
+    def of(cls, error: InvalidPlanInput) -> PlanRefused:
+        """The planner's error as data: plain figures stay as they are, the rest is told in words."""
+        found = error.found
+        if isinstance(found, str):
+            return cls(error.field, found[:200], error.expected)
+        if found is None or isinstance(found, int | float):
+            return cls(error.field, found, error.expected)
+        return cls(error.field, repr(found)[:200], error.expected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -229,7 +239,7 @@ def _stageless(own: Excluded) -> NodeSpec:
 
 def plan_here(job: PlanJob) -> PlanOutcome:
     """Plans in this process; what the worker process runs. Raises nothing of the planner's: its errors are results."""
-    from planner import CapacityShortfall, InvalidPlanInput, plan_split, replan
+    from planner import CapacityShortfall, plan_split, replan
 
     asked = job.asked
     options: dict[str, Any] = {
@@ -247,7 +257,7 @@ def plan_here(job: PlanJob) -> PlanOutcome:
     except CapacityShortfall as shortfall:
         return shortfall.report
     except InvalidPlanInput as error:
-        return PlanRefused(error.field, repr(error.found)[:200], error.expected)
+        return PlanRefused.of(error)
 
 
 async def plan_in_worker(job: PlanJob) -> PlanOutcome:

@@ -29,7 +29,7 @@ def planned_event(plan: SplitPlan, generation: int) -> SplitPlanned:
 def shortfall_event(model: str, outcome: PlanOutcome) -> SplitShortfall:
     """The event for a shortfall, or for an input that no plan can be made from (kind `invalid`)."""
     if isinstance(outcome, PlanRefused):
-        message = f"{model}: {outcome.field}: found {outcome.found}, expected {outcome.expected}"
+        message = f"{model}: {outcome.field}: found {outcome.found!r}, expected {outcome.expected}"
         return SplitShortfall(model, "invalid", 0, 0, 0, 0, message, ())
     assert isinstance(outcome, ShortfallReport), "a plan is no shortfall"
     return SplitShortfall(

@@ -61,4 +61,4 @@ async def test_planner_that_fails_in_its_process_is_a_refusal_with_the_reason() 
     outcome = await plan_or_refusal(cast(Any, "no job at all"))
     assert isinstance(outcome, PlanRefused)
     assert outcome.field == "planner"
-    assert "AttributeError" in outcome.found
+    assert "AttributeError" in str(outcome.found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,6 +108,20 @@ def test_node_that_is_for_when_needed_is_used_only_when_no_plan_exists_without_i
     assert "spare" in planned(A, spare, objective=objective).nodes
 
 
+@pytest.mark.parametrize("cap_ms", [None, 5.0])
+def test_node_that_is_for_when_needed_coordinates_only_where_nobody_else_can(cap_ms: float | None) -> None:
+    spare = a_node("spare", usable_gb=20, host_usable_bytes=99 * GB, willingness=Willingness.WHEN_NEEDED)
+    able = a_node("able", usable_gb=20, host_usable_bytes=GB)
+    model = replace(MODEL, embedding_bytes=GB // 2)
+
+    def coordinator(*nodes: NodeSpec) -> str:
+        limits = Constraints(max_stage_rtt_ms=cap_ms)
+        return plan_split(model, nodes, linked(*nodes), Workload(context=0), constraints=limits).coordinator.node
+
+    assert coordinator(able, spare) == "able"
+    assert coordinator(replace(able, host_usable_bytes=0), spare) == "spare"
+
+
 def test_of_the_nodes_for_when_needed_no_more_are_used_than_needed() -> None:
     spares = [a_node(f"s{n}", willingness=Willingness.WHEN_NEEDED) for n in range(4)]
     assert len([name for name in planned(A, *spares).nodes if name.startswith("s")]) == 1
@@ -127,6 +142,15 @@ def test_shortfall_counts_nothing_of_an_unwilling_node_and_offers_to_admit_it() 
     assert [each.node_id for each in report.excluded] == ["laptop"]
     (admit,) = [each for each in report.remedies if each.action == "admit_peer"]
     assert admit.sufficient
+
+
+def test_shortfall_tells_each_participants_rtt_from_who_would_coordinate() -> None:
+    small = [a_node(name, usable_gb=1) for name in "abc"]
+    links = LinkMatrix({("b", "a"): Link(7.0), ("a", "b"): Link(7.0), ("a", "c"): Link(3.0)})
+    report = shortfall(*small, links=links, constraints=Constraints(coordinator="b"))
+    assert [each.rtt_ms for each in report.participants] == [7.0, 0.0, None]
+    assert "a:1.0GB cached=unknown missing=unknown rtt=7.0ms" in report.headline
+    assert {each.rtt_ms for each in shortfall(*small, links=LinkMatrix()).participants} == {None}
 
 
 # --- stages, cuts, RTT -----------------------------------------------------------------------------

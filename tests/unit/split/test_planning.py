@@ -6,6 +6,7 @@ import json
 import pickle
 import time
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -18,7 +19,17 @@ from meshnode.readiness import Eligibility, Purpose, SplitParticipantSnapshot, S
 from meshnode.split import HOST_MEMORY, PlanAsked, PlanRefused, PlanResult, plan_now, wait_and_plan
 from meshnode.split.inquiring import plan_alone
 from meshnode.split.planning import PlanJob, links_between, notes_on, plan_here, plan_in_worker, plan_job, stage_orders
-from planner import CHAIN, Constraints, LayerSpec, ModelSpec, Objective, SplitPlan, Workload
+from planner import (
+    CHAIN,
+    LLAMA_CPP_RPC,
+    Constraints,
+    EngineProfile,
+    LayerSpec,
+    ModelSpec,
+    Objective,
+    SplitPlan,
+    Workload,
+)
 from planner.nodes import Willingness as PlannerWillingness
 from planner.shortfall import RemedyAction, ShortfallReport
 from proto.ids import NodeId
@@ -108,6 +119,22 @@ def test_links_between_others_come_from_the_matrix_with_estimates_marked() -> No
     assert (back.rtt_ms, back.estimated) == (9.0, True)
 
 
+@pytest.mark.parametrize("engine", [LLAMA_CPP_RPC, CHAIN], ids=["star", "chain"])
+def test_plan_of_a_snapshot_is_timed_by_its_bandwidths_and_rtts(engine: EngineProfile) -> None:
+    """8 layers of 10 GB at 1000 GB/s take 80 ms; b, 2 ms away, is used and c, 50 ms away, is not."""
+    devices = (DeviceOffer("gpu0", "cuda", "one", 50 * GB, 50 * GB, 0, 1000 * GB, "nameplate"),)
+    away_ms = {"a": 0.0, "b": 2.0, "c": 50.0}
+    nodes = [a_node(name, rtt_ms=ms, offer=an_offer(node_id(name), devices=devices)) for name, ms in away_ms.items()]
+    rtt = {pair: an_rtt(50.0 if C in pair else 2.0) for pair in permutations((A, B, C), 2)}
+    snapshot = a_snapshot(view=a_view(*nodes, rtt=rtt), request=RUN)
+    plan = plan_here(plan_job(asked(objective=Objective.LATENCY, engine=engine), snapshot, pin_coordinator=True))
+    assert isinstance(plan, SplitPlan)
+    assert (plan.capacity_only, plan.coordinator.node, set(plan.nodes)) == (False, A, {A, B})
+    assert plan.prediction is not None
+    assert {hop.rtt_ms for hop in plan.hops} == {2.0}
+    assert 0.082 < plan.prediction.latency_s < 0.084
+
+
 def test_excluded_nodes_have_links_so_that_admitting_them_can_be_timed() -> None:
     rtt = {(A, B): an_rtt(5.0), (B, A): an_rtt(5.0)}
     view = a_view(a_node("a"), a_node("b", offer=an_offer(B, draining=True)), rtt=rtt)
@@ -154,7 +181,7 @@ def test_input_that_no_plan_can_be_made_from_is_a_refusal_that_names_the_field()
     pinned = Constraints(coordinator="nobody")
     refused = plan_here(job_of(a_node("a"), constraints=pinned))
     assert isinstance(refused, PlanRefused)
-    assert refused.field == "constraints.coordinator"
+    assert (refused.field, refused.found) == ("constraints.coordinator", "nobody")
 
 
 @pytest.mark.parametrize("gigabytes", [100, 10], ids=["plan", "shortfall"])
