@@ -16,6 +16,7 @@ from meshnode.tunnel.opening import (
 )
 from meshnode.tunnel.owned import listen_for_owner
 from meshnode.tunnel.ports import MeshPaths, TunnelPaths
+from meshnode.tunnel.ready_socket import LoopbackStream
 from meshnode.tunnel.settings import TunnelSettings
 from meshnode.tunnel.splicing import splice
 from meshnode.tunnel.tunnel import Tunnel
@@ -25,6 +26,7 @@ __all__ = [
     "Admit",
     "Carrier",
     "Handler",
+    "LoopbackStream",
     "MeshPaths",
     "Opening",
     "Purpose",

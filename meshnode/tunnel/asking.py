@@ -88,6 +88,8 @@ class Asking:
     # --- pieces ---
 
     def _wanted(self, peer: NodeId) -> Carrier:
+        if not self._paths.has_path(peer):
+            raise TunnelUnavailable(peer, "there is no path to it now, neither a link nor through a neighbour")
         if self._paths.linked_address(peer) is None:
             if self._settings.carrier == Carrier.TCP:
                 raise TunnelUnavailable(peer, "tunnel_carrier is tcp, and there is no direct link to the peer")

@@ -21,6 +21,7 @@ import anyio.abc
 import anyio.to_thread
 
 from meshnode.tunnel.opening import Opening, TunnelError
+from meshnode.tunnel.ready_socket import LoopbackStream, accepted
 from meshnode.tunnel.splicing import splice
 from meshnode.tunnel.tunnels import Tunnels
 from proto.ids import NodeId
@@ -43,24 +44,35 @@ async def listen_for_owner(
     started yet, and nobody is let in). Every other connection, and one whose tunnel does not come about, is closed at
     once and reported."""
 
-    async def take(connection: anyio.abc.SocketStream) -> None:
-        async with connection:
-            port = connection.extra(anyio.abc.SocketAttribute.remote_port)
-            problem = await anyio.to_thread.run_sync(owner_problem, owner(), port, listening)
-            if problem is not None:
-                tunnels.deny(peer, opening, NOT_THE_OWNER, problem)
-                return
-            try:
-                tunnel = await tunnels.open(peer, opening)
-            except TunnelError:
-                return
-            await splice(connection, tunnel)
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        listener.setblocking(False)
+        listening: int = listener.getsockname()[1]
 
-    listener = await anyio.create_tcp_listener(local_host=LOOPBACK, local_port=0)
-    async with listener:
-        listening = listener.extra(anyio.abc.SocketAttribute.local_port)
-        task_status.started(listening)
-        await listener.serve(take)
+        async def take(connection: LoopbackStream) -> None:
+            async with connection:
+                problem = await _problem_of(connection, owner(), listening)
+                if problem is not None:
+                    tunnels.deny(peer, opening, NOT_THE_OWNER, problem)
+                    return
+                try:
+                    tunnel = await tunnels.open(peer, opening)
+                except TunnelError:
+                    return
+                await splice(connection, tunnel)
+
+        async with anyio.create_task_group() as tasks:
+            task_status.started(listening)
+            while True:
+                if (plain := await accepted(listener)) is not None:
+                    tasks.start_soon(take, LoopbackStream(plain))
+
+
+async def _problem_of(connection: LoopbackStream, pid: int | None, listening: int) -> str | None:
+    try:
+        port = connection.peer_port
+    except OSError:
+        return "its socket is gone"
+    return await anyio.to_thread.run_sync(owner_problem, pid, port, listening)
 
 
 def owner_problem(pid: int | None, port: int, listening: int) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from meshnode.membership.view import PathKind
+from meshnode.membership.view import LinkFacts, PathKind
 from meshnode.mesh import Mesh
 from meshnode.transport.endpoint import Endpoint
 from meshnode.transport.streams import LinkStream
@@ -26,6 +26,9 @@ class TunnelPaths(Protocol):
 
     def hear(self, kind: type[Message], hear: Hear) -> None:
         """Hand messages of this kind to `hear`."""
+
+    def has_path(self, peer: NodeId) -> bool:
+        """Whether `send` reaches `peer` now."""
 
     def linked_address(self, peer: NodeId) -> str | None:
         """Where `peer` is, on the direct link to it; None where there is none."""
@@ -52,10 +55,13 @@ class MeshPaths:
         """See `TunnelPaths`."""
         self._mesh.handle(kind, hear)
 
+    def has_path(self, peer: NodeId) -> bool:
+        """See `TunnelPaths`."""
+        return self._link_to(peer) is not None
+
     def linked_address(self, peer: NodeId) -> str | None:
         """See `TunnelPaths`."""
-        node = self._mesh.view().nodes.get(peer)
-        link = None if node is None else node.link
+        link = self._link_to(peer)
         return link.address if link is not None and link.path is PathKind.DIRECT else None
 
     def open_stream(self, peer: NodeId) -> LinkStream | None:
@@ -65,3 +71,7 @@ class MeshPaths:
     def take_streams(self, take: Callable[[NodeId, LinkStream], None]) -> None:
         """See `TunnelPaths`."""
         self._endpoint.take_streams(take)
+
+    def _link_to(self, peer: NodeId) -> LinkFacts | None:
+        node = self._mesh.view().nodes.get(peer)
+        return None if node is None else node.link

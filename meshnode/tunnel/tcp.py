@@ -32,6 +32,7 @@ import anyio.lowlevel
 from meshnode.transport.addresses import SocketName, canonical, family_of, parse_address, source_prefix
 from meshnode.transport.rate_limit import SourceRates
 from meshnode.tunnel.framing import FramedStream
+from meshnode.tunnel.ready_socket import accepted
 from meshnode.tunnel.settings import TunnelSettings
 from meshnode.tunnel.tickets import TICKET_BYTES, Granted
 from meshnode.tunnel.tls import dialling_context, node_of
@@ -41,8 +42,6 @@ from proto.ids import NodeId, short
 WELCOME: Final = b"\x01"
 BACKLOG: Final = 64
 TRACKED_SOURCES: Final = 256
-ACCEPT_PAUSE_S: Final = 0.1
-"""After the system had no room for one more connection (file descriptors, memory)."""
 
 Show = Callable[[bytes], Granted | None]
 Taken = Callable[[Granted, FramedStream], None]
@@ -105,7 +104,7 @@ class TcpCarrier:
         with self._listener as listener:
             async with anyio.create_task_group() as tasks:
                 while True:
-                    if (connection := await _accepted(listener)) is not None:
+                    if (connection := await accepted(listener)) is not None:
                         self._receive(connection, tasks, show, taken)
                     await anyio.lowlevel.checkpoint()
 
@@ -207,16 +206,6 @@ def _source_of(name: SocketName) -> str:
     if isinstance(mapped, ipaddress.IPv6Address) and mapped.ipv4_mapped is not None:
         return source_prefix((str(mapped.ipv4_mapped), name[1]))
     return source_prefix(canonical(name))
-
-
-async def _accepted(listener: socket.socket) -> socket.socket | None:
-    try:
-        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            await anyio.sleep(ACCEPT_PAUSE_S)
-        return None
-    return connection
 
 
 @contextlib.contextmanager

@@ -9,61 +9,54 @@ it can without waiting.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Callable
 
 import anyio
 
+from meshnode.tunnel.ready_socket import ReadySocket
 from meshnode.tunnel.tls import TUNNEL_ALPN
 
 SILENCE_S = 15
 """After this long without an acknowledgement of what was sent, or an answer to keep-alives, the connection is over."""
 
 
-class TlsSocket:
-    """One connection. One reader and one writer at a time. Every method raises `BrokenResourceError` where the
-    connection is over, on either side."""
+class TlsSocket(ReadySocket):
+    """See `ReadySocket`; the end of the connection is no end of a stream here, but a break."""
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext, *, is_server: bool) -> None:
         """Takes the connected, non-blocking socket over. Raises `OSError` where the peer is gone already."""
         _tune(plain)
-        self._loop = asyncio.get_running_loop()
-        self._socket = context.wrap_socket(
+        self._tls = context.wrap_socket(
             plain, server_side=is_server, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
-        self._number = self._socket.fileno()
-        self._waiting: set[asyncio.Future[None]] = set()
+        super().__init__(self._tls)
 
     def certificate(self) -> bytes | None:
         """The peer's, in DER."""
-        return self._socket.getpeercert(binary_form=True)
+        return self._tls.getpeercert(binary_form=True)
 
     async def handshake(self) -> bool:
         """Do it; False where the other side speaks another protocol inside."""
-        await self._when_ready(self._socket.do_handshake)
-        return self._socket.selected_alpn_protocol() == TUNNEL_ALPN
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._readable()
+            except ssl.SSLWantWriteError:
+                await self._writable()
+            except (OSError, ValueError) as error:
+                raise anyio.BrokenResourceError from error
+            else:
+                return self._tls.selected_alpn_protocol() == TUNNEL_ALPN
 
     async def read(self, into: memoryview) -> int:
-        """Fill `into` as far as it goes without waiting, but with one byte at least; how many."""
-        filled = 0
-        while filled < len(into):
-            rest = into[filled:]
-            try:
-                count = self._socket.recv_into(rest)
-            except ssl.SSLWantReadError:
-                if filled:
-                    break
-                await self._ready(self._loop.add_reader, self._loop.remove_reader)
-                continue
-            except (OSError, ValueError) as error:  # ValueError: closed here
-                raise anyio.BrokenResourceError from error
-            if count == 0:
-                raise anyio.BrokenResourceError
-            filled += count
-        return filled
+        """See `ReadySocket`; never 0."""
+        count = await super().read(into)
+        if count == 0:
+            raise anyio.BrokenResourceError
+        return count
 
     async def read_exactly(self, count: int) -> bytes:
         """The next `count` bytes, and not one more."""
@@ -73,52 +66,6 @@ class TlsSocket:
             while filled < count:
                 filled += await self.read(room[filled:])
         return bytes(data)
-
-    async def write(self, data: bytes) -> None:
-        """Write all of it."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[await self._when_ready(self._socket.send, rest) :]
-
-    def close(self) -> None:
-        """Close it without a word: what has a proper end says so inside. Idempotent."""
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(anyio.BrokenResourceError())
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._number)
-            self._loop.remove_writer(self._number)
-            self._socket.close()
-
-    async def _when_ready(self, act: Callable[..., int | None], *what: memoryview) -> int:
-        while True:
-            try:
-                return act(*what) or 0
-            except ssl.SSLWantReadError:
-                await self._ready(self._loop.add_reader, self._loop.remove_reader)
-            except ssl.SSLWantWriteError:
-                await self._ready(self._loop.add_writer, self._loop.remove_writer)
-            except (OSError, ValueError) as error:
-                raise anyio.BrokenResourceError from error
-
-    async def _ready(self, add: Callable[..., None], remove: Callable[[int], bool]) -> None:
-        if self._socket.fileno() < 0:
-            raise anyio.BrokenResourceError
-        future = self._loop.create_future()
-        self._waiting.add(future)
-        add(self._number, _resolve, future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
-            # After closing, the number may be another socket's.
-            if self._socket.fileno() >= 0:
-                remove(self._number)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _tune(plain: socket.socket) -> None:
