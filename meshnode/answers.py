@@ -18,6 +18,7 @@ from typing import Any, cast
 from meshnode import __version__
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
+from meshnode.config_json import config_json
 from meshnode.control.members import Members
 from meshnode.control.metrics import EventCounts, metrics_text
 from meshnode.control.shapes import Json, mesh_models_of, summary_of
@@ -110,6 +111,10 @@ class Answers:
             "tunnels": self._tunnels.status(),
             "unreadable_models": self._keeper.inventory.unreadable(),
         }
+
+    def config(self) -> Json:
+        """The configuration in force: every key with its value."""
+        return config_json(self._config)
 
     def view(self) -> MeshView:
         """The newest view."""

@@ -21,6 +21,9 @@ class FixedAnswers:
     def status(self) -> Json:
         return {"node": "n"}
 
+    def config(self) -> Json:
+        return {"quorum": 2}
+
     def view(self) -> MeshView:
         return self.seen
 

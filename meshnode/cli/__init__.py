@@ -33,6 +33,7 @@ _VERBS = {
     "ui": "Open the live page of this node and its mesh.",
     "events": "What happened, and with --follow what happens.",
     "doctor": "Check this node and its paths for what goes wrong in practice.",
+    "bundle": "Pack what helps to find a fault into a zip, without secrets.",
     "service": "Run the node as a service of this user.",
     "bench": "Measure this machine's memory bandwidth.",
     "demo": "Show the whole thing on this machine, then clean up.",

@@ -55,6 +55,10 @@ class ControlClient:
         """The JSON of a DELETE."""
         return _object(self._ask("DELETE", route, None, ANSWER_TIMEOUT_S))
 
+    def text(self, route: str) -> str:
+        """The text of a GET."""
+        return self._ask("GET", route, None, ANSWER_TIMEOUT_S).read().decode("utf-8", errors="replace")
+
     def names(self) -> dict[str, str]:
         """What people call the nodes of the mesh, by node id."""
         return {peer["node"]: peer["name"] for peer in self.get("/v1/peers")["peers"]}

@@ -64,6 +64,7 @@ def control_app(
     handlers = _Handlers(surface, ring, live or Live(surface, ring))
     routes = [
         Route("/v1/status", handlers.read(surface.status)),
+        Route("/v1/config", handlers.read(surface.config)),
         Route("/v1/peers", handlers.read(lambda: {"peers": peers_of(surface.view())})),
         Route("/v1/rtt", handlers.read(lambda: rtt_matrix_of(surface.view()))),
         Route("/v1/capacity", handlers.read(surface.capacity)),

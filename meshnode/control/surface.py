@@ -54,6 +54,9 @@ class ControlSurface(Protocol):
     def status(self) -> Json:
         """Node, mesh, addresses, uptime and the mesh in a few figures."""
 
+    def config(self) -> Json:
+        """The configuration in force: every key with its value."""
+
     def view(self) -> MeshView:
         """The newest view."""
 
