@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-long lint bench docs clean help
+.PHONY: run test test-page test-long lint bench docs clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -35,7 +35,10 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and the import contract
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-dev  ## the whole test suite (some minutes)
-	$(BIN)/pytest -m 'not long'
+	$(BIN)/pytest -m 'not long and not browser'
+
+test-page: $(VENV)/.installed-dev  ## the live page in a real browser (needs chromium on PATH)
+	$(BIN)/pytest -m browser
 
 test-long: $(VENV)/.installed-dev  ## 1,000-node simulations and full oracle comparisons
 	$(BIN)/pytest -m long --timeout=1800

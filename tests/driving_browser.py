@@ -87,15 +87,21 @@ class Browser:
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Tab:
         """A new tab that shows `url`."""
-        target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        target = str(self.call("Target.createTarget", {"url": "about:blank"})["targetId"])
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        tab = self._tabs[session] = Tab(self, session)
+        tab = self._tabs[session] = Tab(self, session, target)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
         tab.resize(width, height)
         tab.colours(dark=dark)
         tab.go(url)
         return tab
+
+    def close_tabs(self) -> None:
+        """Close all tabs."""
+        for tab in self._tabs.values():
+            self.call("Target.closeTarget", {"targetId": tab.target})
+        self._tabs.clear()
 
     def call(self, method: str, parameters: Json | None = None, session: str | None = None) -> Json:
         """One command and its result."""
@@ -130,21 +136,29 @@ class Browser:
 
 
 class Tab:
-    """One page. `requests` are the URLs it asked for, with their request headers; `problems` what its console says."""
+    """One page. `requests` are the URLs it asked for, with their request headers; `failed` why some did not
+    come; `problems` what its console says."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, target: str) -> None:
+        self.target = target
         self._browser = browser
         self._session = session
         self.requests: list[Json] = []
         self.received_bytes = 0
         self.problems: list[str] = []
+        self.failed: list[str] = []
+        self.loads = 0
 
     def happened(self, method: str, parameters: Json) -> None:
         """An event of the DevTools protocol."""
         if method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"])
+        elif method == "Page.loadEventFired":
+            self.loads += 1
         elif method == "Network.loadingFinished":
             self.received_bytes += int(parameters["encodedDataLength"])
+        elif method == "Network.loadingFailed":
+            self.failed.append(str(parameters["errorText"]))
         elif method == "Runtime.exceptionThrown":
             details = parameters["exceptionDetails"]
             self.problems.append(str(details.get("exception", details).get("description", details)))
@@ -156,8 +170,13 @@ class Tab:
         return self._browser.call(method, parameters, self._session)
 
     def go(self, url: str) -> None:
-        """Show `url`."""
+        """Show `url`; returns once it has loaded."""
+        loaded = self.loads
         self.call("Page.navigate", {"url": url})
+        deadline = time.monotonic() + DEADLINE_S
+        while self.loads == loaded:
+            assert time.monotonic() < deadline, f"{url} did not load within {DEADLINE_S:g} s"
+            time.sleep(0.02)
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is waited for."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from meshnode.config import NodeConfig
 from meshnode.control.shapes import Json
 from meshnode.control.surface import ControlError
 from meshnode.membership.view import MeshView
+from meshnode.verdicts import general_verdicts
 from proto.ids import MeshId, NodeId
 
 
@@ -16,10 +18,12 @@ class FixedAnswers:
     def __init__(self) -> None:
         self.ready = True
         self.pursued: list[Json] = []
+        self.told: Json = {"node": "n"}
+        self.planned: Json = {}
         self.seen = MeshView(MeshId("m"), NodeId("n"), 0, 0.0, {}, {})
 
     def status(self) -> Json:
-        return {"node": "n"}
+        return self.told
 
     def config(self) -> Json:
         return {"quorum": 2}
@@ -40,7 +44,7 @@ class FixedAnswers:
         return []
 
     def verdicts(self) -> list[Json]:
-        return []
+        return general_verdicts(self.seen, NodeConfig())
 
     def metrics(self) -> str:
         return "meshnode_links 2\n"
@@ -67,7 +71,7 @@ class FixedAnswers:
         return {"findings": []}
 
     async def plan(self, request: Json) -> Json:
-        return {}
+        return self.planned
 
     async def split(self, request: Json) -> AsyncIterator[Json]:
         yield {"type": "waiting"}

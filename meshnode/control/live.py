@@ -56,7 +56,8 @@ class Live:
         sent: dict[str, bytes] = {}
         number = after
         while True:
-            parts, made_at = self._picture()
+            # Of a node that is leaving only its last words are news; its picture is that of nothing.
+            parts, made_at = ({}, self._made_at) if self._ring.closed else self._picture()
             fresh = [name for name, part in parts.items() if sent.get(name) != part]
             frames = [_frame("part", b'{"part":"%s","value":%s}' % (name.encode(), parts[name])) for name in fresh]
             sent |= {name: parts[name] for name in fresh}

@@ -13,6 +13,7 @@ let cells = []; // of the table that stands now, so that only what changed is to
 let standing = "";
 
 export const showHeat = (grid) => {
+  byId("s-rtt").hidden = grid.nodes.length < 2;
   const small = grid.nodes.length > MAX_WITH_FIGURES;
   const key = JSON.stringify([grid.nodes, grid.nodes.map((node) => names.of(node))]);
   if (key !== standing) build(grid, small);

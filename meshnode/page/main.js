@@ -52,9 +52,13 @@ const say = (text, kind, banner = "") => {
 };
 
 let lostAt = null;
+let stopped = false;
 const stream = new Stream({
   part: take,
-  events: takeEvents,
+  events: (events, missed) => {
+    stopped = events.some((event) => event.event === "node.stopping");
+    takeEvents(events, missed);
+  },
   alive: (hello) => {
     lostAt = null;
     if (state.incarnation !== undefined && state.incarnation !== hello.incarnation) forgetEvents();
@@ -63,7 +67,7 @@ const stream = new Stream({
   },
   lost: () => {
     lostAt ??= new Date();
-    say("not answering", "lost", `This node has not answered since ${lostAt.toLocaleTimeString()}. What is shown is from then; the page goes on by itself as soon as the node answers.`);
+    say("not answering", "lost", `${stopped ? "This node was stopped at" : "This node has not answered since"} ${lostAt.toLocaleTimeString()}. What is shown is from then; the page goes on by itself as soon as the node answers.`);
   },
   signedOut: () => say("not signed in", "lost", "This page is not signed in (any more). Run `meshnode ui` on this machine and open the address it prints."),
 });

@@ -10,8 +10,9 @@ export const showTopology = (peers, rtt) => {
   const box = byId("topology");
   const shown = peers.filter((peer) => peer.self || peer.status === "alive" || peer.status === "suspect" || peer.status === "dead");
   const width = Math.max(280, box.clientWidth || 800);
-  const height = Math.round(Math.min(560, Math.max(300, width * 0.62)));
-  show(box, shown.length ? picture(shown, rtt, width, height) : h("p", {}, "Nothing is known yet."));
+  const height = shown.length < 2 ? 120 : Math.round(Math.min(shown.length < 7 ? 420 : 620, Math.max(300, width * 0.62)));
+  const alone = h("p", { class: "quiet" }, "Nobody else is known yet. ", h("code", {}, "meshnode invite"), " prints a token for the next machine.");
+  show(box, picture(shown, rtt, width, height), shown.length < 2 ? alone : null);
 };
 
 const picture = (peers, rtt, width, height) => {
@@ -30,13 +31,16 @@ const placed = (peers, width, height) => {
   const middle = { x: width / 2, y: height / 2 };
   const [rx, ry] = [Math.max(80, width / 2 - 92), Math.max(80, height / 2 - 62)];
   const radial = others.length > 18 || (Math.PI * (rx + ry)) / Math.max(1, others.length) < 76;
-  const r = Math.min(width, height) / 2 - 84;
+  // Names stand around the circle where there is room for them; else the circle takes their place.
+  const withNames = (2 * Math.PI * (Math.min(width, height) / 2 - 84)) / Math.max(1, others.length) > 10;
+  const r = Math.min(width, height) / 2 - (withNames ? 84 : 16);
+  const room = (2 * Math.PI * r) / Math.max(1, others.length);
   const places = new Map();
-  for (const peer of peers) if (peer.self) places.set(peer.node, { ...middle, radial: false, self: true });
+  for (const peer of peers) if (peer.self) places.set(peer.node, { ...middle, radial: false, room: 60, named: true });
   others.forEach((peer, at) => {
     const angle = (2 * Math.PI * at) / others.length - Math.PI / 2 + (others.length === 2 ? Math.PI / 2 : 0);
     const [a, b] = radial ? [r, r] : [rx, ry];
-    places.set(peer.node, { x: middle.x + a * Math.cos(angle), y: middle.y + b * Math.sin(angle), angle, radial });
+    places.set(peer.node, { x: middle.x + a * Math.cos(angle), y: middle.y + b * Math.sin(angle), angle, radial, room: radial ? room : 60, named: !radial || withNames });
   });
   return places;
 };
@@ -52,7 +56,7 @@ const othersPath = (peers, rtt, places) => {
       if (a && b && known && from !== own && rtt.nodes[to] !== own) d += `M${a.x.toFixed(1)} ${a.y.toFixed(1)}L${b.x.toFixed(1)} ${b.y.toFixed(1)}`;
     }
   });
-  return s("path", { d, class: "others" });
+  return s("path", { d, class: peers.length > 24 ? "others dense" : "others" });
 };
 
 const linkTo = (peer, peers, places) => {
@@ -71,12 +75,13 @@ const linkTo = (peer, peers, places) => {
 
 const dot = (peer, place, largest) => {
   const memory = memoryOf(peer);
-  const r = memory ? 7 + 15 * Math.sqrt(memory.usable / largest) * (place.radial ? 0.4 : 1) : 7;
+  const full = memory && peer.status !== "dead" ? 7 + 15 * Math.sqrt(memory.usable / largest) : 7;
+  const r = Math.min(full, Math.max(3, place.room * 0.48));
   const group = s("g", { class: `node ${peer.status} ${peer.role}${peer.self ? " self" : ""}`, transform: `translate(${place.x.toFixed(1)} ${place.y.toFixed(1)})` });
   group.append(s("title", {}, sentence(peer)));
-  group.append(peer.role === "client" ? s("rect", { x: -7, y: -7, width: 14, height: 14, rx: 2 }) : s("circle", { r }));
+  group.append(peer.role === "client" ? s("rect", { x: -Math.min(7, r), y: -Math.min(7, r), width: 2 * Math.min(7, r), height: 2 * Math.min(7, r), rx: 2 }) : s("circle", { r }));
   if (peer.status === "dead") group.append(s("path", { class: "cross", d: `M${-r} ${-r}L${r} ${r}M${r} ${-r}L${-r} ${r}` }));
-  group.append(...label(peer, place, r, memory));
+  if (place.named) group.append(...label(peer, place, r, memory));
   return group;
 };
 

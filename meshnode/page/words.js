@@ -7,19 +7,22 @@ export const ms = (value) => (value === null || value === undefined ? "unknown" 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 export const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
 
-const ID = /\b([a-z2-7]{10})[a-z2-7]{42}\b/g;
+const ID = /\b[a-z2-7]{10}(?:[a-z2-7]{42})?\b/g; // whole ids, and their first ten characters
 
 // What people call each node. Two nodes of one name are told apart by the short id.
 export class Names {
   #names = new Map();
+  #byShort = new Map();
   #twice = new Set();
 
   learn(peers) {
     this.#names.clear();
+    this.#byShort.clear();
     this.#twice.clear();
     const seen = new Set();
     for (const { node, name } of peers) {
       this.#names.set(node, clean(name));
+      this.#byShort.set(node.slice(0, 10), node);
       if (seen.has(name)) this.#twice.add(clean(name));
       seen.add(name);
     }
@@ -31,9 +34,12 @@ export class Names {
     return !name ? id : this.#twice.has(name) ? `${name} (${id})` : name;
   }
 
-  // Whole ids in a text become what people know the nodes as.
+  // Ids in a text become what people know the nodes as.
   inText(text) {
-    return clean(text).replace(ID, (id, start) => (this.#names.has(id) ? this.of(id) : start));
+    return clean(text).replace(ID, (id) => {
+      const node = this.#names.has(id) ? id : this.#byShort.get(id);
+      return node ? this.of(node) : id.length === 52 ? id.slice(0, 10) : id;
+    });
   }
 
   cell(node) {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import stat
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,120 +12,36 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
-from fixed_answers import FixedAnswers
+from serving_page import ServedPage, a_page
 
-from meshnode.control.live import Live
 from meshnode.control.page_app import MAX_PAGES, page_files
-from meshnode.control.page_door import PAGE_FILE, PAGE_FIX, PageDoor, PageFile
+from meshnode.control.page_door import PAGE_FILE, PageDoor
 from meshnode.control.page_gate import PageGate
 from meshnode.control.page_session import CODE_LIFETIME_S, SESSION_LIFETIME_S, PageSessions
-from meshnode.control.ring import EventRing
-from meshnode.durable import VersionedFile
-from meshnode.events import Event
-
-Headers = dict[str, str]
-
-
-class Page:
-    """A page with fixed answers behind it, served for real; `ask` is one request of a browser."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.ring = EventRing(capacity=300)
-        self.surface = FixedAnswers()
-        self.refused: list[tuple[str, str]] = []
-        self.events: list[Event] = []
-
-    async def open_door(self, tasks: anyio.abc.TaskGroup, port: int = 0) -> PageDoor:
-        store = VersionedFile(self.state / PAGE_FILE, PageFile, fix=PAGE_FIX)
-        live = Live(self.surface, self.ring)
-        return PageDoor(
-            store, self.surface, live, tasks, port=port, emit=self.events.append,
-            refused=lambda route, reason: self.refused.append((route, reason)),
-        )  # fmt: skip
-
-    def begin(self, portal: anyio.from_thread.BlockingPortal, tasks: anyio.abc.TaskGroup) -> None:
-        self._portal = portal
-        self.door = portal.call(self.open_door, tasks)
-        self.opened = portal.call(self.door.open)
-        self.address = self.opened["address"]
-
-    def call(self, function: Any, *arguments: Any) -> Any:
-        return self._portal.call(function, *arguments)
-
-    def connection(self) -> http.client.HTTPConnection:
-        host, port = self.address.split(":")
-        return http.client.HTTPConnection(host, int(port), timeout=10)
-
-    def ask(
-        self, route: str, headers: Headers | None = None, *, method: str = "GET", body: object = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = self.connection()
-        content = None if body is None else json.dumps(body)
-        connection.request(method, route, content, {"Host": self.address, **(headers or {})})
-        answer = connection.getresponse()
-        found = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        connection.close()
-        return found
-
-    def code(self, opened: dict[str, Any] | None = None) -> str:
-        return str((opened or self.opened)["url"].partition("#")[2])
-
-    def sign_in(self) -> Headers:
-        status, _, body = self.ask("/page/session", method="POST", body={"code": self.code(self.call(self.door.open))})
-        assert status == 200
-        return {"Authorization": f"Bearer {json.loads(body)['session']}"}
-
-    def follow(self, headers: Headers, route: str = "/page/live") -> Generator[tuple[str, Any]]:
-        connection = self.connection()
-        connection.request("GET", route, headers=headers)
-        answer = connection.getresponse()
-        assert answer.status == 200
-        kind = ""
-        while line := answer.readline():
-            if line.startswith(b"event: "):
-                kind = line[7:-1].decode()
-            elif line.startswith(b"data: "):
-                yield kind, json.loads(line[6:])
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    served = Page(tmp_path)
-    with anyio.from_thread.start_blocking_portal() as portal:
-        ready, done = threading.Event(), anyio.Event()
-
-        async def life() -> None:
-            async with anyio.create_task_group() as tasks:
-                served.tasks = tasks  # type: ignore[attr-defined]
-                ready.set()
-                await done.wait()
-
-        ended = portal.start_task_soon(life)
-        assert ready.wait(10)
-        served.begin(portal, served.tasks)  # type: ignore[attr-defined]
+def page(tmp_path: Path) -> Iterator[ServedPage]:
+    """A page that is served."""
+    with a_page(tmp_path) as served:
         yield served
-        portal.call(served.ring.close)
-        portal.call(served.door.quit)
-        portal.call(done.set)
-        ended.result(timeout=10)
 
 
 # --- signing in ------------------------------------------------------------------------------------
 
 
-def test_code_of_the_address_signs_one_browser_in(page: Page) -> None:
+def test_code_of_the_address_signs_one_browser_in(page: ServedPage) -> None:
     headers = page.sign_in()
     assert next(page.follow(headers))[0] == "hello"
 
 
-def test_code_stands_where_browsers_send_it_to_nobody(page: Page) -> None:
+def test_code_stands_where_browsers_send_it_to_nobody(page: ServedPage) -> None:
     before, _, code = page.opened["url"].partition("#")
     assert before == f"http://{page.address}/"
     assert len(code) == 32
 
 
-def test_code_used_twice_is_refused_and_ends_the_session_it_gave(page: Page) -> None:
+def test_code_used_twice_is_refused_and_ends_the_session_it_gave(page: ServedPage) -> None:
     code = page.code()
     _, _, body = page.ask("/page/session", method="POST", body={"code": code})
     headers = {"Authorization": f"Bearer {json.loads(body)['session']}"}
@@ -136,7 +50,7 @@ def test_code_used_twice_is_refused_and_ends_the_session_it_gave(page: Page) -> 
 
 
 @pytest.mark.parametrize("code", ["", "x" * 32, None, 7, ["a"]])
-def test_any_other_code_is_refused(page: Page, code: object) -> None:
+def test_any_other_code_is_refused(page: ServedPage, code: object) -> None:
     assert page.ask("/page/session", method="POST", body={"code": code})[0] == 401
 
 
@@ -144,7 +58,7 @@ def test_any_other_code_is_refused(page: Page, code: object) -> None:
     "authorization",
     ["", "Bearer ", "Bearer x", "Bearer 1.a.b", "Basic x", "Bearer é", "Bearer " + "9" * 400 + ".a." + "0" * 64],
 )
-def test_without_a_session_nothing_of_the_mesh_is_told(page: Page, authorization: str) -> None:
+def test_without_a_session_nothing_of_the_mesh_is_told(page: ServedPage, authorization: str) -> None:
     for method, route in (("GET", "/page/live"), ("POST", "/page/plan")):
         headers = {"Authorization": authorization} if authorization else {}
         status, _, body = page.ask(route, headers, method=method)
@@ -165,14 +79,14 @@ def test_code_and_session_end_with_time() -> None:
     assert not sessions.is_open(session)
 
 
-def test_session_is_known_again_after_a_restart_and_not_after_closing(page: Page) -> None:
+def test_session_is_known_again_after_a_restart_and_not_after_closing(page: ServedPage) -> None:
     headers = page.sign_in()
     assert stat.S_IMODE((page.state / PAGE_FILE).stat().st_mode) == 0o600
     first = page.door
     page.call(first.quit)
 
     async def restarted() -> PageDoor:
-        door = await page.open_door(page.tasks)  # type: ignore[attr-defined]
+        door = await page.open_door()
         door.reopen()
         return door
 
@@ -189,7 +103,7 @@ def test_session_is_known_again_after_a_restart_and_not_after_closing(page: Page
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "192.168.1.5", "[::1"])
-def test_strangers_name_for_this_machine_gets_nothing(page: Page, host: str) -> None:
+def test_strangers_name_for_this_machine_gets_nothing(page: ServedPage, host: str) -> None:
     headers = page.sign_in()
     for route in ("/", "/page/files/main.js", "/page/live"):
         assert page.ask(route, {**headers, "Host": host})[0] in (400, 403)
@@ -199,7 +113,7 @@ def test_strangers_name_for_this_machine_gets_nothing(page: Page, host: str) -> 
     "origin",
     ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost:{port}", "https://127.0.0.1:{port}"],
 )
-def test_page_of_another_origin_is_refused_even_with_a_session(page: Page, origin: str) -> None:
+def test_page_of_another_origin_is_refused_even_with_a_session(page: ServedPage, origin: str) -> None:
     sent = origin.format(port=page.address.split(":")[1])
     for route, method in (("/page/live", "GET"), ("/page/plan", "POST"), ("/page/session", "POST")):
         status, answer, _ = page.ask(route, {**page.sign_in(), "Origin": sent}, method=method)
@@ -208,7 +122,7 @@ def test_page_of_another_origin_is_refused_even_with_a_session(page: Page, origi
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "elsewhere"])
-def test_request_that_a_browser_marks_as_anothers_is_refused(page: Page, site: str) -> None:
+def test_request_that_a_browser_marks_as_anothers_is_refused(page: ServedPage, site: str) -> None:
     marked = {**page.sign_in(), "Sec-Fetch-Site": site}
     assert page.ask("/page/live", marked)[0] == 403
     assert page.ask("/page/files/main.js", {**marked, "Sec-Fetch-Mode": "no-cors"})[0] == 403
@@ -216,12 +130,12 @@ def test_request_that_a_browser_marks_as_anothers_is_refused(page: Page, site: s
     assert page.ask("/", {**marked, "Sec-Fetch-Mode": "navigate"})[0] == 200
 
 
-def test_own_page_is_let_in(page: Page) -> None:
+def test_own_page_is_let_in(page: ServedPage) -> None:
     own = {**page.sign_in(), "Origin": f"http://{page.address}", "Sec-Fetch-Site": "same-origin"}
     assert page.ask("/page/plan", own, method="POST", body={"model": "known"})[0] == 200
 
 
-def test_every_answer_binds_the_browser(page: Page) -> None:
+def test_every_answer_binds_the_browser(page: ServedPage) -> None:
     headers = page.sign_in()
     asked = [page.ask("/"), page.ask("/page/files/main.js"), page.ask("/page/live"), page.ask("/nothing", headers)]
     for _, answer, _ in asked:
@@ -233,7 +147,7 @@ def test_every_answer_binds_the_browser(page: Page) -> None:
         assert answer["referrer-policy"] == "no-referrer"
 
 
-def test_page_has_no_route_that_changes_anything(page: Page) -> None:
+def test_page_has_no_route_that_changes_anything(page: ServedPage) -> None:
     headers = page.sign_in()
     for route in ("/v1/invites", "/v1/remove", "/v1/drain", "/v1/status", "/v1/page", "/metrics"):
         for method in ("GET", "POST", "DELETE"):
@@ -243,7 +157,7 @@ def test_page_has_no_route_that_changes_anything(page: Page) -> None:
 @pytest.mark.parametrize(
     "wish", [{"model": "/etc/passwd"}, {"model": "other"}, {}, {"model": "known", "coordinator": "x"}, {"model": None}]
 )
-def test_plan_is_made_for_known_models_only(page: Page, wish: dict[str, object]) -> None:
+def test_plan_is_made_for_known_models_only(page: ServedPage, wish: dict[str, object]) -> None:
     assert page.ask("/page/plan", page.sign_in(), method="POST", body=wish)[0] == 400
 
 
@@ -267,7 +181,7 @@ class _Links(HTMLParser):
                 self.ids.add(value or "")
 
 
-def test_page_is_made_of_its_own_files_only(page: Page) -> None:
+def test_page_is_made_of_its_own_files_only(page: ServedPage) -> None:
     links = _Links()
     links.feed(page.ask("/")[2].decode())
     assert links.inline == []
@@ -285,7 +199,7 @@ def test_page_is_made_of_its_own_files_only(page: Page) -> None:
         assert "https://" not in outside, name
 
 
-def test_file_that_the_browser_has_is_not_sent_again(page: Page) -> None:
+def test_file_that_the_browser_has_is_not_sent_again(page: ServedPage) -> None:
     _, headers, body = page.ask("/page/files/page.css")
     assert len(body) > 1000
     status, _, again = page.ask("/page/files/page.css", {"If-None-Match": headers["etag"]})
@@ -293,7 +207,7 @@ def test_file_that_the_browser_has_is_not_sent_again(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["..%2f__init__.py", "../__init__.py", "nothing.js", "%00", "page.css/"])
-def test_no_other_file_is_served(page: Page, name: str) -> None:
+def test_no_other_file_is_served(page: ServedPage, name: str) -> None:
     assert page.ask(f"/page/files/{name}", page.sign_in())[0] in (404, 401)
 
 
@@ -304,7 +218,7 @@ def a_record(number: int) -> dict[str, object]:
     return {"timestamp": "2026-01-01T00:00:00.000Z", "level": "info", "event": "peer.updated", "n": number}
 
 
-def test_stream_brings_the_whole_picture_then_what_changed(page: Page) -> None:
+def test_stream_brings_the_whole_picture_then_what_changed(page: ServedPage) -> None:
     stream = page.follow(page.sign_in())
     assert next(stream)[0] == "hello"
     parts: dict[str, Any] = {}
@@ -320,7 +234,7 @@ def test_stream_brings_the_whole_picture_then_what_changed(page: Page) -> None:
     assert (kind, content["events"][0]["n"], content["missed"]) == ("events", 1, 0)
 
 
-def test_storm_of_events_is_counted_instead_of_sent(page: Page) -> None:
+def test_storm_of_events_is_counted_instead_of_sent(page: ServedPage) -> None:
     stream = page.follow(page.sign_in())
     while next(stream)[1].get("part") != "verdicts":
         pass
@@ -336,18 +250,18 @@ def test_storm_of_events_is_counted_instead_of_sent(page: Page) -> None:
     assert content["events"][-1]["n"] == 1000
 
 
-def test_reader_of_an_earlier_run_is_given_this_runs_events(page: Page) -> None:
+def test_reader_of_an_earlier_run_is_given_this_runs_events(page: ServedPage) -> None:
     page.call(page.ring.add, a_record(1))
     found = [content for kind, content in _first(page, "/page/live?after=900") if kind == "events"]
     assert [event["n"] for event in found[0]["events"]] == [1]
 
 
-def _first(page: Page, route: str) -> list[tuple[str, Any]]:
+def _first(page: ServedPage, route: str) -> list[tuple[str, Any]]:
     stream = page.follow(page.sign_in(), route)
     return [next(stream) for _ in range(10)]
 
 
-def test_one_page_too_many_is_told_so_and_the_others_go_on(page: Page) -> None:
+def test_one_page_too_many_is_told_so_and_the_others_go_on(page: ServedPage) -> None:
     headers = page.sign_in()
     streams = [page.follow(headers) for _ in range(MAX_PAGES)]
     for stream in streams:
