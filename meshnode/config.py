@@ -22,6 +22,8 @@ __all__ = ["ConfigError", "NodeConfig", "default_config_file", "default_state_di
 
 OTHER_VARIABLES: Final = frozenset({"MESHNODE_CONFIG", "MESHNODE_JOIN"})
 """Variables of the command line that are no configuration keys."""
+_INJECTED: Final = re.compile(r"MESHNODE_(PORT|SERVICE_(HOST|PORT))(_|$)")
+"""What Kubernetes sets for a service called meshnode: `MESHNODE_SERVICE_HOST`, `MESHNODE_PORT_4411_UDP_ADDR`."""
 
 
 class ConfigError(ValueError):
@@ -108,7 +110,7 @@ def _from_environment(variables: Mapping[str, str]) -> dict[str, object]:
     by_variable = {setting.variable: setting for setting in SETTINGS.values()}
     given: dict[str, object] = {}
     for variable, value in sorted(variables.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_VARIABLES:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_VARIABLES or _INJECTED.match(variable):
             continue
         if (setting := by_variable.get(variable)) is not None:
             given[setting.key] = _parsed(setting, value, f"environment {variable}")

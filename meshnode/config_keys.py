@@ -70,7 +70,7 @@ class Setting:
 
 
 _NODE, _NETWORK, _OFFER, _MODELS = "The node", "Network", "What this machine gives", "Models"
-_READY, _CONTROL, _LOG = "When a split is ready", "Control", "Logs"
+_READY, _ENGINE, _CONTROL, _LOG = "When a split is ready", "Engine", "Control", "Logs"
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,41 @@ class NodeConfig:
         "Split a model over the mesh even where this node holds it alone.",
         example="true",
     )] = False  # fmt: skip
+
+    rpc_server: Annotated[Path | None, Key(
+        _ENGINE, values.path,
+        "llama.cpp's `rpc-server`, which runs this node's stages. With `llama_server` it comes before what is on PATH"
+        " and before the package llama-cpp-python.",
+        example='"/opt/llama.cpp/bin/rpc-server"', default_text="on PATH, else llama-cpp-python",
+    )] = None  # fmt: skip
+    llama_server: Annotated[Path | None, Key(
+        _ENGINE, values.path,
+        "llama.cpp's `llama-server` of the same build, which runs the models this node coordinates.",
+        example='"/opt/llama.cpp/bin/llama-server"', default_text="on PATH, else llama-cpp-python",
+    )] = None  # fmt: skip
+    engine_threads: Annotated[int | None, Key(
+        _ENGINE, values.whole(1, 1024),
+        "Threads of an engine process for what it computes on the CPU.",
+        example="8", default_text="the machine's cores",
+    )] = None  # fmt: skip
+    max_weights_cache: Annotated[int | None, Key(
+        _ENGINE, values.parse_size,
+        "Most disk space for copies of large tensors, by which the engine finds what this node has of a model instead"
+        " of having it sent. 0 keeps none.",
+        example='"200GB"', default_text="what the disk has, less 1.1GB",
+    )] = None  # fmt: skip
+    api_port: Annotated[int, Key(
+        _ENGINE, values.whole(0, 65_535),
+        "Port of 127.0.0.1 for the OpenAI-compatible interface, which answers for every model of the mesh. 0 lets the"
+        " system choose.",
+        example="9337",
+    )] = 9337  # fmt: skip
+    api_key: Annotated[str | None, Key(
+        _ENGINE, values.text,
+        "Programs must send this key (`Authorization: Bearer KEY`) to use the interface. Better in the file or the"
+        " environment than as a flag, which other users of the machine can read.",
+        example='"a long random text"', default_text="none needed",
+    )] = None  # fmt: skip
 
     control_socket: Annotated[Path | None, Key(
         _CONTROL, values.path,

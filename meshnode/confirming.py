@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from meshnode.inventory import Inventory
 from meshnode.models import Presence
-from meshnode.offers import MAX_WORD
+from meshnode.offers import MAX_WORD, host_free_bytes
 from meshnode.resources import MachineCapacity
 from proto.messages import Confirm, ConfirmRequest, DeviceFigure
 from proto.parts import Role
@@ -33,7 +33,7 @@ def confirmation(
     return Confirm(
         nonce=request.nonce,
         devices=_figures(capacity, reserved) if gives and capacity is not None else (),
-        host_usable_bytes=capacity.host_usable_bytes if gives and capacity is not None else 0,
+        host_usable_bytes=host_free_bytes(capacity, reserved) if gives and capacity is not None else 0,
         draining=draining,
         stage_control=gives,
         cached_bytes=entry.cached_bytes if entry is not None and has_files else None,

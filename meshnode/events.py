@@ -734,6 +734,181 @@ class SplitReleased(Event):
     reserved_bytes: int
 
 
+# --- engine ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EngineFound(Event):
+    """This machine has an engine that works; `rpc_version` must match among a split's nodes."""
+
+    name: ClassVar[str] = "engine.found"
+    level: ClassVar[Level] = Level.INFO
+    engine: str
+    kind: str
+    rpc_version: str
+    private_network: bool
+
+
+@dataclass(frozen=True)
+class EngineMissing(Event):
+    """This machine can hold no stages and serve no model: why, and what to do."""
+
+    name: ClassVar[str] = "engine.missing"
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class EngineDied(Event):
+    """An engine process ended by itself: by which signal or exit code, and what it wrote last."""
+
+    name: ClassVar[str] = "engine.died"
+    level: ClassVar[Level] = Level.ERROR
+    model: str
+    generation: int
+    part: str
+    how: str
+    last_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """This worker's stage runs: its RPC server answers, and only its coordinator's tunnels lead there."""
+
+    name: ClassVar[str] = "stage.started"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    coordinator: str
+    layer_start: int
+    layer_end: int
+    pid: int
+    private_network: bool
+    cached_weights: bool
+
+
+@dataclass(frozen=True)
+class SplitLoading(Event):
+    """A model is being loaded: `percent` of it, or of the weights cache that `node` fills before."""
+
+    name: ClassVar[str] = "split.loading"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    step: str
+    node: str
+    percent: int
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class SplitMemoryCheck(Event):
+    """What a stage really takes on its device beside what the plan predicted, after loading."""
+
+    name: ClassVar[str] = "split.memory_check"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    node: str
+    device: str
+    weights_bytes: int
+    predicted_weights_bytes: int
+    cache_bytes: int
+    predicted_cache_bytes: int
+    compute_bytes: int
+    predicted_compute_bytes: int
+
+
+@dataclass(frozen=True)
+class SplitServing(Event):
+    """A model is loaded and answers requests."""
+
+    name: ClassVar[str] = "split.serving"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    stages: int
+    after_s: float
+
+
+@dataclass(frozen=True)
+class SplitLoadFailed(Event):
+    """A plan stood and could not be run; `node` is the one whose part failed."""
+
+    name: ClassVar[str] = "split.load_failed"
+    level: ClassVar[Level] = Level.ERROR
+    model: str
+    generation: int
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WeightsFilled(Event):
+    """Large tensors of a local model file were put where the engine finds them by hash; they cross no network."""
+
+    name: ClassVar[str] = "weights.filled"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    tensors: int
+    total_bytes: int
+    written_bytes: int
+
+
+@dataclass(frozen=True)
+class WeightsSkipped(Event):
+    """The weights cache was not filled: the coordinator sends these bytes over the network instead."""
+
+    name: ClassVar[str] = "weights.skipped"
+    level: ClassVar[Level] = Level.WARNING
+    model: str
+    needed_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WeightsRemoved(Event):
+    """Files of the weights cache that no stage uses were removed."""
+
+    name: ClassVar[str] = "weights.removed"
+    level: ClassVar[Level] = Level.INFO
+    manifest: str
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class ApiListening(Event):
+    """The OpenAI-compatible interface answers."""
+
+    name: ClassVar[str] = "api.listening"
+    level: ClassVar[Level] = Level.INFO
+    address: str
+
+
+@dataclass(frozen=True)
+class ApiUnavailable(Event):
+    """The OpenAI-compatible interface can't listen; the node runs without it."""
+
+    name: ClassVar[str] = "api.unavailable"
+    level: ClassVar[Level] = Level.ERROR
+    address: str
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class ApiFailed(Event):
+    """An answer to a client broke off, or could not begin."""
+
+    name: ClassVar[str] = "api.failed"
+    level: ClassVar[Level] = Level.WARNING
+    model: str
+    node: str
+    reason: str
+
+
 # --- tunnels ---------------------------------------------------------------------------------------
 
 

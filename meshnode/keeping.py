@@ -89,7 +89,7 @@ class Keeper:
 
     async def look_at_machine(self) -> None:
         """One survey, off the event loop, and what follows from it."""
-        capacity = await anyio.to_thread.run_sync(survey, self._config)
+        capacity = await anyio.to_thread.run_sync(survey, self._config, self._splits.engine_pids())
         first = self.capacity is None
         self.capacity = capacity
         self._splits.machine_seen(capacity)
@@ -105,6 +105,7 @@ class Keeper:
         if draining is not self.draining:
             self.draining = draining
             self._emit(NodeDraining(draining=draining))
+            self._splits.drain(draining)
             self.offer()
 
     def offer(self) -> None:
@@ -120,6 +121,7 @@ class Keeper:
                 inventory_known=self.inventory.is_known,
                 reserved=self._splits.reserved(),
                 draining=self.draining,
+                transfer=self._splits.has_engine,
             )
         )
 

@@ -31,7 +31,9 @@ from meshnode.control.place import bind, note_path, socket_path
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.doctor.examining import Examiner
-from meshnode.events import ControlListening, ControlRefused, NodeStarted, NodeStopping
+from meshnode.engine.found import Engine, NoEngine, find_engine
+from meshnode.engine.room import EngineRoom
+from meshnode.events import ControlListening, ControlRefused, EngineFound, EngineMissing, NodeStarted, NodeStopping
 from meshnode.keeping import Keeper
 from meshnode.logs import EventLog
 from meshnode.membership.local import LocalNode
@@ -144,7 +146,8 @@ class Node:
 
     async def live(self) -> None:
         """Start, run until told to stop, leave."""
-        local = self._local()
+        engine = await self._engine()
+        local = self._local(engine)
         mesh = Mesh(
             self._machine(local),
             local,
@@ -158,7 +161,11 @@ class Node:
         async with AsyncExitStack() as stack:
             endpoint = await stack.enter_async_context(self._endpoint(mesh))
             mesh.attach(endpoint)
-            splits = Splits(self._config, self._state, self._identity.node, mesh, clock=boottime_s, emit=self._log.emit)
+            tunnels = self._tunnels(mesh, endpoint)
+            room = EngineRoom(self._config, engine, self._identity.node, tunnels, emit=self._log.emit)
+            splits = Splits(
+                self._config, self._state, self._identity.node, mesh, room, clock=boottime_s, emit=self._log.emit
+            )
             keeper = self._keeper(mesh, splits, endpoint.bound_addresses)
             splits.on_change(keeper.offer)
             mesh.on_removal(splits.members_removed)
@@ -181,6 +188,7 @@ class Node:
             door.reopen()
             await tasks.start(tunnels.run)
             await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
+            await tasks.start(room.run)
             tasks.start_soon(splits.run)
             # Splits before the keeper, whose look at the models begins pursuits.
             self._rooms = (splits, keeper, answers, examiner)
@@ -202,7 +210,20 @@ class Node:
             why = f"this node is no member any more: {error.reason.value} ({error.found})"
             raise NodeFailed(why, advice) from error
 
-    def _local(self) -> LocalNode:
+    async def _engine(self) -> Engine | None:
+        """The engine of this machine, tried out before anybody hears of it; a client needs none."""
+        if self._role is Role.CLIENT:
+            return None
+        try:
+            engine = await find_engine(self._config.rpc_server, self._config.llama_server)
+        except NoEngine as missing:
+            self._log.emit(EngineMissing(missing.reason, missing.advice))
+            return None
+        kind, rpc = engine.kind.value, str(engine.rpc_version)
+        self._log.emit(EngineFound(engine.version, kind, rpc, engine.private_network))
+        return engine
+
+    def _local(self, engine: Engine | None) -> LocalNode:
         return LocalNode(
             node=self._identity.node,
             mesh=self._admission.mesh,
@@ -212,6 +233,7 @@ class Node:
             chain=self._admission.chain,
             software=f"meshnode {__version__}",
             name=self._name,
+            engine=None if engine is None else engine.word,
         )
 
     def _machine(self, local: LocalNode) -> Membership:

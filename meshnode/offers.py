@@ -22,6 +22,7 @@ from meshnode.resources import (
     load_bandwidth,
     survey_machine,
 )
+from meshnode.split import HOST_MEMORY
 from proto.parts import DeviceOffer, ModelOffer, Role, Willingness
 
 MAX_WORD = 64
@@ -52,21 +53,28 @@ def offer_draft(
     inventory_known: bool = False,
     reserved: Mapping[str, int] | None = None,
     draining: bool = False,
+    transfer: bool = False,
 ) -> OfferDraft:
-    """What the mesh is told. A client offers neither devices nor host memory. `reserved` is bytes by device."""
+    """What the mesh is told. A client offers neither devices nor host memory. `reserved` is bytes by device, and of
+    host memory. `transfer`: tensors it lacks can be sent to it, which its engine takes."""
     held = reserved or {}
     gives = role is Role.WORKER
     return OfferDraft(
         devices=tuple(_device_offer(device, held.get(device.id, 0)) for device in capacity.devices) if gives else (),
-        host_usable_bytes=capacity.host_usable_bytes if gives else 0,
+        host_usable_bytes=host_free_bytes(capacity, held) if gives else 0,
         host_declared=capacity.host_source is CapacitySource.DECLARED,
         models=models,
         willingness=Willingness(config.willing),
         draining=draining,
         interested_in=config.interested_in,
         inventory_known=inventory_known,
-        artifact_transfer=False,
+        artifact_transfer=transfer and gives,
     )
+
+
+def host_free_bytes(capacity: MachineCapacity, reserved: Mapping[str, int]) -> int:
+    """Host memory for being a coordinator that no running split holds."""
+    return max(0, capacity.host_usable_bytes - reserved.get(HOST_MEMORY, 0))
 
 
 def _device_offer(device: DeviceCapacity, reserved_bytes: int) -> DeviceOffer:

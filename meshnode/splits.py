@@ -3,9 +3,9 @@
 What lives here: `Splits`, which joins `meshnode.split.SplitDesk` to this node: its links, its state directory, its
 config. What does not: every decision about a split (`meshnode.split`). Made by the node, run in its task group.
 
-A model named in the config is pursued as soon as its figures are known. Without an engine nothing is carried out: a
-pursuit ends in a plan, or in a shortfall that says what is short, and begins anew when the mesh changes; stages that
-others ask for are refused with that reason.
+A model named in the config is pursued as soon as its figures are known. Without an engine (`meshnode.engine`) nothing
+is carried out: a pursuit ends in a plan, or in a shortfall that says what is short, and begins anew when the mesh
+changes; stages that others ask for are refused with that reason.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import NodeConfig
 from meshnode.durable import StateError
+from meshnode.engine.room import EngineRoom, RoomPorts
+from meshnode.engine.weights import LocalPackage
 from meshnode.events import ConfigInvalid, Event, StateUnsaved
 from meshnode.mesh import Mesh
 from meshnode.models import InventoryEntry
-from meshnode.models.package import ModelPackage
+from meshnode.models.package import ModelPackage, PackageKind
 from meshnode.offers import MAX_WORD
 from meshnode.planning import plan_or_refusal, settle_settings, split_request
 from meshnode.readiness import InvalidRequest, Purpose
@@ -31,8 +34,6 @@ from meshnode.split import (
     DeskPorts,
     FenceFile,
     Fences,
-    Gate,
-    Held,
     PlanAsked,
     Pursuit,
     PursuitSettings,
@@ -40,12 +41,14 @@ from meshnode.split import (
     SplitDesk,
 )
 from meshnode.state import StateDirectory
-from planner import InvalidPlanInput, SplitPlan
+from planner import InvalidPlanInput
+from proto.engines import RpcVersion
 from proto.ids import NodeId
-from proto.messages import Fence
+from proto.messages import StageReport
 
 FENCES_FIX = "delete it: coordinators then learn the generations to go above from their workers' refusals"
 NO_ENGINE = "this node has no engine to run stages with"
+DRAINING = "this node is draining"
 
 
 class Splits:
@@ -57,12 +60,14 @@ class Splits:
         state: StateDirectory,
         local: NodeId,
         mesh: Mesh,
+        room: EngineRoom,
         *,
         clock: Callable[[], float],
         emit: Callable[[Event], None],
     ) -> None:
         """Raises `StateError` where the stored promises are damaged."""
         self._config = config
+        self._room = room
         self._local = local
         self._emit = emit
         self._file = state.file("fences.json", FenceFile, FENCES_FIX)
@@ -77,12 +82,22 @@ class Splits:
             store_fences=self._store_fences,
             reserved_changed=lambda _: self._changed(),
             advertise=self._advertise,
-            stages=_PlansOnly(),
+            stages=room,
             make_plan=plan_or_refusal,
         )
         self._desk = SplitDesk(local, mesh, clock, self._reservations, ports)
+        self._local_packages: dict[str, LocalPackage] = {}
+        self._draining = False
+        self._capacity: MachineCapacity | None = None
+        room.attach(
+            RoomPorts(
+                view=mesh.view, held=self._reservations.held, package=self._package, send=mesh.send,
+                failed=self._desk.run_failed, why_not=self._why_not,
+            )
+        )  # fmt: skip
         for kind in SPLIT_MESSAGES:
             mesh.handle(kind, self._desk.receive)
+        mesh.handle(StageReport, room.stage_reported)
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when what this node can offer changed: bytes reserved, or a model it coordinates."""
@@ -104,8 +119,20 @@ class Splits:
 
     def machine_seen(self, capacity: MachineCapacity) -> None:
         """What stages may fill now."""
-        usable = {device.id[:MAX_WORD]: device.usable_bytes for device in capacity.devices}
-        self._reservations.offer({**usable, HOST_MEMORY: capacity.host_usable_bytes}, NO_ENGINE)
+        self._capacity = capacity
+        self._offer()
+
+    def drain(self, draining: bool) -> None:
+        """Take no new stages, or take them again."""
+        self._draining = draining
+        self._offer()
+
+    def _offer(self) -> None:
+        if self._capacity is None:
+            return
+        usable = {device.id[:MAX_WORD]: device.usable_bytes for device in self._capacity.devices}
+        refuses = NO_ENGINE if self._room.engine is None else DRAINING if self._draining else None
+        self._reservations.offer({**usable, HOST_MEMORY: self._capacity.host_usable_bytes}, refuses)
 
     def models_seen(self, entries: Iterable[InventoryEntry]) -> None:
         """Pursue every model of the config whose figures are known; a changed file is a new pursuit."""
@@ -114,6 +141,11 @@ class Splits:
         }
         for name in [name for name in self._pursued if name not in wanted]:
             self._drop(name, "its files are gone, or the config names it no more")
+        self._local_packages = {
+            entry.name: LocalPackage(entry.whole, entry.manifest)
+            for entry in entries
+            if entry.whole is not None and entry.manifest is not None and entry.whole.kind is PackageKind.GGUF
+        }
         for name, entry in wanted.items():
             if entry.whole is not None and self._pursued.get(name) != entry.whole:
                 if name in self._pursued:
@@ -134,20 +166,34 @@ class Splits:
         """The plan's number of every model that this node coordinates now."""
         return self._generations
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether stages can run here."""
+        return self._room.engine is not None
+
+    def engine_pids(self) -> frozenset[int]:
+        """Processes whose memory is reserved, and not somebody else's."""
+        return self._room.pids()
+
     def status(self) -> list[dict[str, object]]:
         """Plain JSON of every pursuit and every stage held."""
-        return [{"state": shown["phase"], **shown} for shown in self._desk.status()]
+        room, shown = self._room, self._desk.status()
+        return [{"state": each["phase"], "run": room.status(each["model"]), **each} for each in shown]
 
     # --- pieces ---
 
     def _pursue(self, entry: InventoryEntry, package: ModelPackage) -> None:
         try:
-            request = split_request(self._config, package, Purpose.RUN, manifest=entry.manifest)
+            request = replace(
+                split_request(self._config, package, Purpose.RUN, manifest=entry.manifest),
+                rpc_version=self._rpc_version(package),
+            )
             asked = self._asked(package)
         except (InvalidPlanInput, InvalidRequest) as error:
             self._emit(ConfigInvalid(error.field, str(error.found)[:80], error.expected, f"model {entry.ref}"))
             return
-        settings = PursuitSettings(carry_out=False, force_split=self._config.force_split)
+        carry_out = self._rpc_version(package) is not None
+        settings = PursuitSettings(carry_out=carry_out, force_split=self._config.force_split)
         rng = random.Random(os.urandom(16))
         pursuit = Pursuit(self._local, request, asked, self._fences, rng, settings)
         self._pursued[entry.name] = package
@@ -160,6 +206,23 @@ class Splits:
             "objective": config.objective, "engine": config.engine,
         }  # fmt: skip
         return asked_of(parse_wish(fields), package.spec)
+
+    def _rpc_version(self, package: ModelPackage) -> RpcVersion | None:
+        """The version of the engine that is to run `package`; None where it is only planned. llama.cpp reads GGUF."""
+        engine = self._room.engine
+        return engine.rpc_version if engine is not None and package.kind is PackageKind.GGUF else None
+
+    def _package(self, model: str) -> LocalPackage | None:
+        return self._local_packages.get(model)
+
+    def _why_not(self, model: str) -> str | None:
+        """Why a model that is pursued here does not run, in the words of its pursuit."""
+        shown = next((each for each in self._desk.status() if each["model"] == model), None)
+        if shown is None:
+            return None
+        result = shown.get("result") or {}
+        short = result.get("message") if result.get("result") == "shortfall" else None
+        return str(shown.get("problem") or short or f"{model} does not run: {shown['phase']}")
 
     def _drop(self, name: str, reason: str) -> None:
         del self._pursued[name]
@@ -178,22 +241,3 @@ class Splits:
         except StateError as error:
             # The promise still holds in this process; only a restart could break it, and that is reported.
             self._emit(StateUnsaved(path=str(error.path), problem=error.found, advice=error.fix))
-
-
-class _PlansOnly:
-    """The `StageRunner` of a node without an engine: no stage is ever committed, because none is accepted."""
-
-    def start_stage(self, held: Held) -> None:
-        """Never called."""
-
-    def stop_stage(self, held: Held, reason: str) -> None:
-        """Never called."""
-
-    def run_plan(self, model: str, plan: SplitPlan, fence: Fence) -> None:
-        """Never called."""
-
-    def stop_plan(self, model: str, fence: Fence, reason: str) -> None:
-        """Never called."""
-
-    def set_gate(self, model: str, gate: Gate) -> None:
-        """No request is served here, so there is nothing to hold or refuse."""

@@ -168,7 +168,7 @@ class Nodes:
             *program, "run", "--state-dir", str(state), "--name", name, "--network", "local",
             "--log-format", "json", "--log-file", str(log), "--log-level", "debug",
             "--control-socket", str(self._sockets / name), "--stop-on-eof",
-            *(() if "--listen" in options else ("--listen", "127.0.0.1:0")), *options,
+            *(() if "--listen" in options else ("--listen", "127.0.0.1:0")), "--api-port", "0", *options,
         ]  # fmt: skip
         variables = {"MESHNODE_JOIN": token} if token else {}
         process = subprocess.Popen(

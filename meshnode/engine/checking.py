@@ -7,7 +7,7 @@ follows from a difference (`meshnode.engine.models`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.report import BufferKind, LoadReport
@@ -77,24 +77,29 @@ def wrong_layers(report: LoadReport, placed: Sequence[Placed]) -> str | None:
     return f"the engine placed {found}, the plan says {_ranges(wanted)}"
 
 
-def memory_rows(report: LoadReport, placed: Sequence[Placed], plan: SplitPlan) -> tuple[MemoryRow, ...]:
-    """Found and predicted bytes, device by device, the host's last."""
+def memory_rows(
+    report: LoadReport, placed: Sequence[Placed], plan: SplitPlan, embedding_bytes: int
+) -> tuple[MemoryRow, ...]:
+    """Found and predicted bytes, device by device, the host's last. `embedding_bytes` are the part of the plan's host
+    bytes that are weights."""
     rows = [_row(report, [each for each in placed if each.holder == holder], holder) for holder in _holders(placed)]
     coordinator = plan.coordinator
+    predicted_compute = max(0, coordinator.host_bytes - embedding_bytes)
     host = MemoryRow(
         node=coordinator.node,
         device="host_memory",
         weights=report.bytes_of(HOST, BufferKind.WEIGHTS),
-        predicted_weights=0,
+        predicted_weights=min(embedding_bytes, coordinator.host_bytes),
         cache=report.bytes_of(HOST, BufferKind.KV, BufferKind.STATE),
         predicted_cache=0,
         compute=report.bytes_of(HOST, BufferKind.COMPUTE),
-        predicted_compute=coordinator.host_bytes,
+        predicted_compute=predicted_compute,
     )
     if HOST not in _holders(placed):
         return (*rows, host)
-    with_host = [each.stage.device for each in placed if each.holder == HOST]
-    return tuple(_with_host(row, coordinator.host_bytes) if row.device in with_host else row for row in rows)
+    return tuple(
+        _with_host(row, host) if holder == HOST else row for row, holder in zip(rows, _holders(placed), strict=True)
+    )
 
 
 def _row(report: LoadReport, stages: Sequence[Placed], holder: str) -> MemoryRow:
@@ -111,11 +116,13 @@ def _row(report: LoadReport, stages: Sequence[Placed], holder: str) -> MemoryRow
     )
 
 
-def _with_host(row: MemoryRow, host_bytes: int) -> MemoryRow:
-    return MemoryRow(
-        row.node, row.device, row.weights, row.predicted_weights, row.cache, row.predicted_cache,
-        row.compute, row.predicted_compute + host_bytes,
-    )  # fmt: skip
+def _with_host(row: MemoryRow, host: MemoryRow) -> MemoryRow:
+    """The CPU's own stage and the host's part lie in the same buffers."""
+    return replace(
+        row,
+        predicted_weights=row.predicted_weights + host.predicted_weights,
+        predicted_compute=row.predicted_compute + host.predicted_compute,
+    )
 
 
 def _holders(placed: Sequence[Placed]) -> tuple[str, ...]:

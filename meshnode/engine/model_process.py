@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     speaker = Speaker()
     limit_resources()
     drop_rights()
-    listener = _listener(orders.socket)
+    listener = listen_at(orders.socket)
     try:
         llama = _load(orders, speaker)
     except (NativeMissing, ValueError, OSError) as error:
@@ -93,9 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _listener(path: str) -> socket.socket:
-    """Bound before the engine is loaded, so that a place that can't be used is told at once. The directory is the
-    node's own, closed to others."""
+def listen_at(path: str) -> socket.socket:
+    """A listening Unix socket for this user only. Raises `OSError`. In the model's process it is bound before the
+    engine is loaded, so that a place that can't be used is told at once."""
     Path(path).unlink(missing_ok=True)
     before = os.umask(0o077)
     try:

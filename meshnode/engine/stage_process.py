@@ -37,7 +37,8 @@ _FAILED: Final = 70
 @dataclass(frozen=True, slots=True)
 class StageOrders:
     """What to run. Either `libraries` (the package's directory) or `rpc_server` (the user's own program) is given.
-    `cache` is a directory with tensors by hash that the server may read; only the package's server can be given one."""
+    `cache` is a directory with tensors by hash that the server may read, named `rpc`: the program takes the directory
+    above it from `LLAMA_CACHE`."""
 
     devices: tuple[str, ...]
     threads: int
@@ -63,7 +64,7 @@ def rpc_server_command(orders: StageOrders, port: int) -> list[str]:
     assert orders.rpc_server is not None, "asked only where there is one"
     return [
         orders.rpc_server, "--host", LOOPBACK, "--port", str(port), "--threads", str(orders.threads),
-        "--device", ",".join(orders.devices),
+        "--device", ",".join(orders.devices), *(() if orders.cache is None else ("--cache",)),
     ]  # fmt: skip
 
 
@@ -97,6 +98,8 @@ def _serve(orders: StageOrders, port: int) -> None:
         drop_rights()
         os.close(orders.passage_fd)
         if orders.rpc_server is not None:
+            if orders.cache is not None:
+                os.environ["LLAMA_CACHE"] = str(Path(orders.cache).parent)
             os.execv(orders.rpc_server, rpc_server_command(orders, port))
         assert orders.libraries is not None, "one of the two is given"
         cache = None if orders.cache is None else Path(orders.cache)

@@ -97,6 +97,27 @@ def read_gguf_file(path: Path, number: int = 0) -> GgufFile:
     return GgufFile(path, bounds.size_bytes, Metadata(str(path), values), tensors, dict(bounds.array_items))
 
 
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """Where a tensor's bytes are in a file."""
+
+    name: str
+    path: Path
+    offset: int
+    size_bytes: int
+
+
+def tensor_places(paths: Sequence[Path]) -> tuple[TensorPlace, ...]:
+    """Every tensor of a set's parts, in the files' order. Raises `ModelFileError`. Call it off the event loop."""
+    places: list[TensorPlace] = []
+    for path in paths:
+        reader = _open(path, check_gguf_bounds(path))
+        places += [
+            TensorPlace(tensor.name, path, int(tensor.data_offset), int(tensor.n_bytes)) for tensor in reader.tensors
+        ]
+    return tuple(places)
+
+
 def _open(path: Path, bounds: GgufBounds) -> GGUFReader:
     """The library's reader, told to step over long arrays instead of making a million small ones of them.
 

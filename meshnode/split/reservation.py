@@ -111,8 +111,9 @@ class Reservations:
     # --- what it has ---
 
     def offer(self, usable: Mapping[str, int], refuses: str | None) -> None:
-        """What stages may fill, by device, `HOST_MEMORY` included, before reservations. `refuses` says why nothing new
-        is taken (draining, never willing); None where it is. What is held stays held, also where less is usable now."""
+        """What stages may fill, by device, `HOST_MEMORY` included, before reservations. `refuses` says why no layers
+        are taken (draining, never willing, no engine); None where they are. Host memory for this node's own
+        coordinating is no stage. What is held stays held, also where less is usable now."""
         self._usable = dict(usable)
         self._refuses = refuses
 
@@ -196,7 +197,7 @@ class Reservations:
         return [self._accept(peer, message)]
 
     def _problem_with(self, message: Prepare) -> str | None:
-        if self._refuses is not None:
+        if self._refuses is not None and (message.ranges or message.layer_start < message.layer_end):
             return f"refused: {self._refuses}"
         devices = [device for device, _ in message.reserve]
         if len(set(devices)) != len(devices):

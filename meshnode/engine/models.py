@@ -1,0 +1,439 @@
+"""The models this node coordinates: each plan that stands is loaded, checked against what the engine did, and served.
+
+What lives here: `Models`. What does not: deciding on plans (`meshnode.split`), the workers' stages
+(`meshnode.engine.stages`), clients' requests (`meshnode.engine.gateway`).
+
+    run ──every stage reports ready──> model process loads ──layers where the plan says──> serving ──> stop, or its end
+
+The model's process reaches each stage through a loopback port that leads into a tunnel, for that process alone. It
+answers HTTP on a Unix socket in a directory of this node's own. Whatever ends a run is told once, with its cause: a
+stage's report names an engine that died on a worker, which here only looks like a lost connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+from anyio.abc import ByteStream
+
+from meshnode.child import child_environment
+from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
+from meshnode.engine.commands import MAX_DEVICES, layer_counts, llama_server_command, model_orders
+from meshnode.engine.confined import confined_command
+from meshnode.engine.devices import engine_device_names, engine_environment
+from meshnode.engine.found import Engine
+from meshnode.engine.http1 import AnswerBroken, ask
+from meshnode.engine.model_process import EngineDevice
+from meshnode.engine.process import EngineProcess, running
+from meshnode.engine.report import LoadReport
+from meshnode.engine.weights import LocalPackage
+from meshnode.events import (
+    EngineDied,
+    Event,
+    SplitLoadFailed,
+    SplitLoading,
+    SplitMemoryCheck,
+    SplitServing,
+)
+from meshnode.split import Gate
+from meshnode.tunnel import Opening, Purpose, Tunnels, listen_for_owner
+from planner.plan import SplitPlan
+from proto.ids import NodeId, short
+from proto.messages import Fence, StageReport, StageState
+
+MODEL_MODULE: Final = "meshnode.engine.model_process"
+PERCENT_STEP: Final = 10
+"""Progress is told in steps of this size: a line each, not a hundred."""
+CAUSE_S: Final = 2.0
+"""After the model's process ended: so long a worker's report of the real cause may take to arrive."""
+HEALTH_S: Final = 0.2
+
+
+class RunState(StrEnum):
+    """How far a run is."""
+
+    STAGES = "waiting for stages"
+    LOADING = "loading"
+    SERVING = "serving"
+    OVER = "over"
+
+
+class RunFailed(Exception):
+    """A plan that stands can't be run: whose part failed, and why."""
+
+    def __init__(self, node: NodeId, reason: str) -> None:
+        self.node = node
+        self.reason = reason
+        super().__init__(f"{short(node)}: {reason}")
+
+
+@dataclass
+class Run:
+    """One plan being run. `stages` has the newest report of each worker; `cause` says why it is over."""
+
+    model: str
+    plan: SplitPlan
+    fence: Fence
+    workers: tuple[NodeId, ...]
+    started_s: float
+    state: RunState = RunState.STAGES
+    percent: int = 0
+    cause: str = ""
+    stages: dict[NodeId, StageReport] = field(default_factory=dict)
+    report: LoadReport = field(default_factory=LoadReport)
+    process: EngineProcess | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def wake(self) -> None:
+        """Something about it changed."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def failed_stage(self) -> StageReport | None:
+        """The report of a stage that can't run any more."""
+        return next((each for each in self.stages.values() if each.state is StageState.FAILED), None)
+
+
+class Models:
+    """All models this node coordinates. `package` gives what this node has of a model; `failed` is told that a run
+    is over by itself: model, fence, whose fault, why."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        local: NodeId,
+        tunnels: Tunnels,
+        directory: Path,
+        *,
+        threads: int,
+        package: Callable[[str], LocalPackage | None],
+        emit: Callable[[Event], None],
+        failed: Callable[[str, Fence, NodeId, str], None],
+    ) -> None:
+        self._engine = engine
+        self._local = local
+        self._tunnels = tunnels
+        self._directory = directory
+        self._threads = threads
+        self._package = package
+        self._emit = emit
+        self._failed = failed
+        self._runs: dict[str, Run] = {}
+        self._gates: dict[str, Gate] = {}
+
+    # --- what the split desk says ---
+
+    def run(self, model: str, plan: SplitPlan, fence: Fence, tasks: anyio.abc.TaskGroup) -> None:
+        """Run `plan` in `tasks` until `stop`."""
+        workers = tuple(NodeId(node) for node in plan.nodes if node != self._local)
+        run = self._runs[model] = Run(model, plan, fence, workers, time.monotonic())
+        tasks.start_soon(self._run, run)
+
+    def stop(self, model: str, fence: Fence, reason: str) -> None:
+        """The model's process is killed before this returns."""
+        run = self._runs.get(model)
+        if run is None or run.fence != fence:
+            return
+        run.cause = run.cause or reason
+        self._end(run)
+        del self._runs[model]
+
+    def set_gate(self, model: str, gate: Gate) -> None:
+        """Serve, hold or refuse requests."""
+        self._gates[model] = gate
+        if (run := self._runs.get(model)) is not None:
+            run.wake()
+
+    def stage_reported(self, worker: NodeId, report: StageReport) -> None:
+        """A worker tells how its stage is; one that is not in the plan says nothing here."""
+        run = self._runs.get(report.model)
+        if run is None or run.fence != report.fence or worker not in run.workers:
+            return
+        before = run.stages.get(worker)
+        run.stages[worker] = report
+        if report.state is StageState.FILLING:
+            self._tell_filling(run, worker, report, before)
+        run.wake()
+
+    # --- what the gateway asks ---
+
+    def get(self, model: str) -> Run | None:
+        """The run of `model`, if there is one."""
+        return self._runs.get(model)
+
+    def gate(self, model: str) -> Gate:
+        """What becomes of requests to `model`."""
+        return self._gates.get(model, Gate.CLOSED)
+
+    async def connect(self, run: Run) -> ByteStream:
+        """A connection to the model's process. Raises `OSError` where it is gone."""
+        return await anyio.connect_unix(self._socket(run))
+
+    async def why_over(self, run: Run) -> str:
+        """Why `run` is over: its cause, once it is known, or what can be said soon."""
+        with anyio.move_on_after(CAUSE_S):
+            while run.state is not RunState.OVER or not run.cause:
+                await run.changed.wait()
+        return run.cause or "the connection to the engine broke"
+
+    def pids(self) -> frozenset[int]:
+        """The processes whose memory is this node's own."""
+        return frozenset(run.process.pid for run in self._runs.values() if run.process is not None)
+
+    def status(self, model: str) -> dict[str, Any] | None:
+        """Plain JSON of how far `model` is; None where it does not run here."""
+        run = self._runs.get(model)
+        if run is None:
+            return None
+        return {
+            "state": run.state.value,
+            "percent": run.percent,
+            "stages": [
+                {
+                    "node": worker,
+                    "state": None if (report := run.stages.get(worker)) is None else report.state.value,
+                    "done_bytes": 0 if report is None else report.done_bytes,
+                    "total_bytes": 0 if report is None else report.total_bytes,
+                }
+                for worker in run.workers
+            ],
+        }
+
+    # --- one run ---
+
+    async def _run(self, run: Run) -> None:
+        with run.scope:
+            try:
+                await self._load_and_serve(run)
+            except* RunFailed as group:
+                self._give_up(run, _first(group))
+            except* OSError as group:
+                self._give_up(run, RunFailed(self._local, f"the engine can't be started: {_first(group)}"))
+        self._end(run)
+
+    def _give_up(self, run: Run, error: Exception) -> None:
+        """It failed by itself: say so, once, to the log and to the desk."""
+        assert isinstance(error, RunFailed)
+        if run.cause:
+            return
+        run.cause = str(error)
+        generation = run.fence.generation
+        self._emit(SplitLoadFailed(run.model, generation, error.node, error.reason))
+        self._end(run)
+        self._failed(run.model, run.fence, error.node, error.reason)
+
+    def _end(self, run: Run) -> None:
+        run.state = RunState.OVER
+        if run.process is not None:
+            run.process.kill()
+        run.scope.cancel()
+        run.wake()
+
+    async def _load_and_serve(self, run: Run) -> None:
+        """Raises `RunFailed` at the end, which never comes by itself."""
+        local = self._package(run.model)
+        if local is None:
+            raise RunFailed(self._local, "its files are gone")
+        if len(run.plan.stages) > MAX_DEVICES:
+            raise RunFailed(self._local, f"{len(run.plan.stages)} stages, and llama.cpp takes at most {MAX_DEVICES}")
+        if self._engine.llama_server is None and run.plan.workload.lanes > 1:
+            advice = f"{self._engine.version} serves one lane; use llama-server, or lanes 1"
+            raise RunFailed(self._local, f"lanes {run.plan.workload.lanes}: {advice}")
+        await self._stages_ready(run)
+        async with anyio.create_task_group() as listeners:
+            devices = await self._devices(run, listeners)
+            command = self._command(run, local.paths[0], devices)
+            environment = child_environment(engine_environment(self._own_devices(run)))
+            async with running(command, environment, on_line=run.report.read_line) as process:
+                run.process = process
+                run.state = RunState.LOADING
+                await self._loaded(run, process)
+                self._check(run, placed_on(run.plan, devices))
+                self._serving(run)
+                ending = await process.wait()
+            self._emit(EngineDied(run.model, run.fence.generation, "model", ending.how, ending.last_lines))
+            raise await self._real_cause(run, RunFailed(self._local, f"the model's engine process ended: {ending}"))
+
+    async def _stages_ready(self, run: Run) -> None:
+        while True:
+            if (failed := run.failed_stage()) is not None:
+                raise self._stage_failed(run, failed)
+            if all(self._is_ready(run, worker) for worker in run.workers):
+                return
+            await run.changed.wait()
+
+    def _is_ready(self, run: Run, worker: NodeId) -> bool:
+        report = run.stages.get(worker)
+        return report is not None and report.state is StageState.READY
+
+    def _stage_failed(self, run: Run, report: StageReport) -> RunFailed:
+        worker = next(node for node, mine in run.stages.items() if mine is report)
+        return RunFailed(worker, report.text)
+
+    async def _real_cause(self, run: Run, seen: RunFailed) -> RunFailed:
+        """A model's process whose stage is lost aborts within milliseconds; the worker's report says more."""
+        with anyio.move_on_after(CAUSE_S):
+            while run.failed_stage() is None:
+                await run.changed.wait()
+        failed = run.failed_stage()
+        return seen if failed is None else self._stage_failed(run, failed)
+
+    # --- devices and processes ---
+
+    def _own_devices(self, run: Run) -> list[str]:
+        return [stage.device for stage in run.plan.stages if stage.node == self._local]
+
+    async def _devices(self, run: Run, listeners: anyio.abc.TaskGroup) -> tuple[EngineDevice, ...]:
+        """The plan's devices in stage order. A listener leads to each worker's server."""
+        own = iter(engine_device_names(self._own_devices(run)))
+        endpoints: dict[str, str] = {}
+        used: dict[str, int] = {}
+        found = []
+        for stage, layers in zip(run.plan.stages, layer_counts(run.plan), strict=True):
+            if stage.node == self._local:
+                found.append(EngineDevice(layers, name=next(own)))
+                continue
+            if stage.node not in endpoints:
+                opening = Opening(Purpose.ENGINE, run.model, run.fence, stage.stage)
+                owner = _Owner(run)
+                port = await listeners.start(listen_for_owner, self._tunnels, NodeId(stage.node), opening, owner)
+                endpoints[stage.node] = f"127.0.0.1:{port}"
+            index = used.get(stage.node, 0)
+            used[stage.node] = index + 1
+            found.append(EngineDevice(layers, endpoint=endpoints[stage.node], index=index))
+        return tuple(found)
+
+    def _command(self, run: Run, path: str, devices: Sequence[EngineDevice]) -> list[str]:
+        """The command line. Raises `RunFailed` where the engine can't do it."""
+        engine, socket = self._engine, self._socket(run)
+        if engine.llama_server is None:
+            assert engine.libraries is not None, "one of the two is there"
+            orders = model_orders(
+                run.plan, path, devices, socket=Path(socket), libraries=engine.libraries, threads=self._threads
+            )
+            return [sys.executable, "-m", MODEL_MODULE, orders.to_argument()]
+        try:
+            words = llama_server_command(
+                run.plan, str(engine.llama_server), path, devices, host=socket, threads=self._threads
+            )
+        except ValueError as error:
+            raise RunFailed(self._local, str(error)) from error
+        return confined_command([*words, "--verbosity", "5"])
+
+    def _socket(self, run: Run) -> str:
+        """Short, since a Unix socket's path is: one per generation."""
+        name = hashlib.sha256(run.model.encode()).hexdigest()[:8]
+        return str(self._directory / f"{name}-{run.fence.generation}.sock")
+
+    # --- loading ---
+
+    async def _loaded(self, run: Run, process: EngineProcess) -> None:
+        """Until the process answers. Raises `RunFailed` where it ends before, or a stage fails meanwhile."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._fail_with_stage, run)
+            if self._engine.llama_server is None:
+                await self._hear(run, process)
+            else:
+                await self._ask_health(run, process)
+            tasks.cancel_scope.cancel()
+
+    async def _fail_with_stage(self, run: Run) -> None:
+        while (failed := run.failed_stage()) is None:
+            await run.changed.wait()
+        raise self._stage_failed(run, failed)
+
+    async def _hear(self, run: Run, process: EngineProcess) -> None:
+        async for word in process.words:
+            if word.get("ready") is True:
+                return
+            if isinstance(share := word.get("progress"), float):
+                self._tell_loading(run, share)
+        raise await self._ended_early(run, process)
+
+    async def _ask_health(self, run: Run, process: EngineProcess) -> None:
+        """llama-server answers 503 while it loads, 200 from then on (tools/server/README.md, GET /health)."""
+        while process.is_running:
+            try:
+                async with await self.connect(run) as stream:
+                    if (await ask(stream, "GET", "/health")).status == 200:
+                        return
+            except (OSError, AnswerBroken):
+                await anyio.sleep(HEALTH_S)
+                continue
+            await anyio.sleep(HEALTH_S)
+        raise await self._ended_early(run, process)
+
+    async def _ended_early(self, run: Run, process: EngineProcess) -> RunFailed:
+        ending = await process.wait()
+        self._emit(EngineDied(run.model, run.fence.generation, "model", ending.how, ending.last_lines))
+        return await self._real_cause(run, RunFailed(self._local, f"the engine ended while loading: {ending}"))
+
+    def _check(self, run: Run, placed: Sequence[Placed]) -> None:
+        """Raises `RunFailed` where layers are not where the plan has them."""
+        problem = wrong_layers(run.report, placed)
+        for row in memory_rows(run.report, placed, run.plan, self._embedding_bytes(run.model)):
+            self._emit(
+                SplitMemoryCheck(
+                    run.model, run.fence.generation, row.node, row.device, row.weights, row.predicted_weights,
+                    row.cache, row.predicted_cache, row.compute, row.predicted_compute,
+                )
+            )  # fmt: skip
+        if problem is not None:
+            raise RunFailed(self._local, problem)
+
+    def _embedding_bytes(self, model: str) -> int:
+        local = self._package(model)
+        return 0 if local is None else local.package.spec.embedding_bytes
+
+    def _serving(self, run: Run) -> None:
+        run.state, run.percent = RunState.SERVING, 100
+        after_s = round(time.monotonic() - run.started_s, 1)
+        self._emit(SplitServing(run.model, run.fence.generation, len(run.plan.stages), after_s))
+        run.wake()
+
+    # --- progress ---
+
+    def _tell_loading(self, run: Run, share: float) -> None:
+        total = sum(stage.bytes.weights + stage.bytes.endpoint for stage in run.plan.stages)
+        self._tell_step(run, "loading", self._local, run.percent, share, total)
+        run.percent = int(share * 100)
+
+    def _tell_filling(self, run: Run, worker: NodeId, report: StageReport, before: StageReport | None) -> None:
+        total = max(1, report.total_bytes)
+        told = 0 if before is None else int(100 * before.done_bytes / max(1, before.total_bytes))
+        self._tell_step(run, "filling the weights cache", worker, told, report.done_bytes / total, total)
+
+    def _tell_step(self, run: Run, step: str, node: NodeId, told: int, share: float, total_bytes: int) -> None:
+        percent = int(share * 100)
+        if percent // PERCENT_STEP > told // PERCENT_STEP:
+            done = int(share * total_bytes)
+            self._emit(SplitLoading(run.model, run.fence.generation, step, node, percent, done, total_bytes))
+
+
+class _Owner:
+    """Whose connections a listener takes: the model's process, once there is one."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self) -> int | None:
+        return None if self._run.process is None else self._run.process.pid
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Exception:
+    """One of the errors: they are told one at a time, and the first is the cause of the others."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error

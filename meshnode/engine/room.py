@@ -1,0 +1,205 @@
+"""The engine room of a node: runs its stages and models, and answers clients. Nodes without an engine only do the last.
+
+What lives here: `EngineRoom`, the node's `StageRunner`. What does not: decisions about splits (`meshnode.split`), and
+each single part: `stages` (this node as a worker), `models` (as a coordinator), `gateway` and `api_gate` (for clients).
+Made and run by the node; told of plans by `meshnode.splits`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import psutil
+from starlette.types import ASGIApp
+
+from meshnode.config import NodeConfig
+from meshnode.control.server import ControlServer, tcp_listener
+from meshnode.engine.api_gate import ApiGate
+from meshnode.engine.found import Engine
+from meshnode.engine.gateway import Gateway, GatewayPorts, serve_inner
+from meshnode.engine.models import Models
+from meshnode.engine.stages import Stages
+from meshnode.engine.weights import LocalPackage, WeightsCache
+from meshnode.events import ApiFailed, ApiListening, ApiUnavailable, Event
+from meshnode.membership.view import MeshView
+from meshnode.service import port_holder
+from meshnode.split import Gate, Held
+from meshnode.tunnel import Purpose, Tunnel, Tunnels, engine_admission
+from planner.plan import SplitPlan
+from proto.ids import NodeId
+from proto.messages import Fence, Message, StageReport
+
+API_HOST: Final = "127.0.0.1"
+INNER_SOCKET: Final = "api.sock"
+
+
+@dataclass(frozen=True)
+class RoomPorts:
+    """What the room needs of the node around it.
+
+    `held` are this worker's stages; `package` what this node has of a model, by its name; `send` a message to a node;
+    `failed` tells the desk that a run is over by itself (model, fence, whose part, why); `why_not` says why a model
+    that this node pursues does not run.
+    """
+
+    view: Callable[[], MeshView]
+    held: Callable[[], Iterable[Held]]
+    package: Callable[[str], LocalPackage | None]
+    send: Callable[[NodeId, Message], None]
+    failed: Callable[[str, Fence, NodeId, str], None]
+    why_not: Callable[[str], str | None]
+
+
+class EngineRoom:
+    """All engine processes of one node, and its OpenAI-compatible interface. All calls from the event loop's thread."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine | None,
+        local: NodeId,
+        tunnels: Tunnels,
+        *,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self.engine = engine
+        self._local = local
+        self._tunnels = tunnels
+        self._emit = emit
+        self._stages: Stages | None = None
+        self._models: Models | None = None
+        self._gateway: Gateway | None = None
+        self._directory = Path()
+        self._ports: RoomPorts | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.api_address = ""
+        """Where clients are answered, once they are."""
+
+    def attach(self, ports: RoomPorts) -> None:
+        """Work with these from now on; once, before `run`."""
+        self._ports = ports
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Own every process and listener until cancelled. Started once stages and plans may come."""
+        ports = self._ports
+        assert ports is not None, "attached before"
+        self._directory = Path(tempfile.mkdtemp(prefix="meshnode-engine-"))
+        gateway = Gateway(
+            self._local, self._tunnels, GatewayPorts(ports.view, ports.why_not, self._emit, lambda: self._models)
+        )
+        servers: list[ControlServer] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                if self.engine is not None:
+                    self._begin(self.engine, ports)
+                    servers.append(self._inner_server(gateway))
+                if (outer := self._outer_server(gateway)) is not None:
+                    servers.append(outer)
+                for server in servers:
+                    tasks.start_soon(server.serve)
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            self._tasks = None
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _begin(self, engine: Engine, ports: RoomPorts) -> None:
+        threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
+        weights = WeightsCache(
+            self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._emit
+        )
+        self._stages = Stages(
+            engine, weights, threads=threads, emit=self._emit,
+            tell=lambda report: ports.send(NodeId(report.fence.coordinator), report),
+        )  # fmt: skip
+        self._models = Models(
+            engine, self._local, self._tunnels, self._directory,
+            threads=threads, package=ports.package, emit=self._emit, failed=ports.failed,
+        )  # fmt: skip
+        self._tunnels.offer(Purpose.ENGINE, self._stages.serve, engine_admission(ports.held))
+        self._tunnels.offer(Purpose.API, self._serve_api, lambda _peer, _opening: None)
+
+    # --- clients ---
+
+    async def _serve_api(self, tunnel: Tunnel) -> None:
+        await serve_inner(tunnel, str(self._directory / INNER_SOCKET))
+
+    def _inner_server(self, gateway: Gateway) -> ControlServer:
+        from meshnode.engine.model_process import listen_at
+
+        listener = listen_at(str(self._directory / INNER_SOCKET))
+        listener.setblocking(False)
+        return ControlServer(gateway.app(inner=True), listener)
+
+    def _outer_server(self, gateway: Gateway) -> ControlServer | None:
+        """None where the port is taken: the node serves its mesh all the same."""
+        port = self._config.api_port
+        app: ASGIApp = ApiGate(gateway.app(inner=False), self._config.api_key, self._stalled)
+        try:
+            listener = tcp_listener(API_HOST, port)
+        except OSError as error:
+            reason = f"{error.strerror or error}{port_holder(port, 'tcp')}"
+            advice = "set api_port to a free port, or to 0 for any"
+            self._emit(ApiUnavailable(f"{API_HOST}:{port}", reason, advice))
+            return None
+        self.api_address = f"http://{API_HOST}:{listener.getsockname()[1]}/v1"
+        self._emit(ApiListening(self.api_address))
+        return ControlServer(app, listener)
+
+    def _stalled(self, reason: str) -> None:
+        self._emit(ApiFailed("", self._local, reason))
+
+    # --- StageRunner ---
+
+    def start_stage(self, held: Held) -> None:
+        """See `StageRunner`. A coordinator's own layers are loaded by its model's process."""
+        is_own = held.fence.coordinator == self._local or not held.ranges
+        if not is_own and self._stages is not None and self._tasks is not None:
+            self._stages.start(held, self._tasks)
+
+    def stop_stage(self, held: Held, reason: str) -> None:
+        """See `StageRunner`."""
+        if self._stages is not None:
+            self._stages.stop(held)
+        self._tunnels.cut(reason, model=held.model, fence=held.fence)
+
+    def run_plan(self, model: str, plan: SplitPlan, fence: Fence) -> None:
+        """See `StageRunner`."""
+        if self._models is not None and self._tasks is not None:
+            self._models.run(model, plan, fence, self._tasks)
+
+    def stop_plan(self, model: str, fence: Fence, reason: str) -> None:
+        """See `StageRunner`."""
+        if self._models is not None:
+            self._models.stop(model, fence, reason)
+        self._tunnels.cut(reason, model=model, fence=fence)
+
+    def set_gate(self, model: str, gate: Gate) -> None:
+        """See `StageRunner`."""
+        if self._models is not None:
+            self._models.set_gate(model, gate)
+
+    # --- what else it is told, and tells ---
+
+    def stage_reported(self, worker: NodeId, message: Message) -> None:
+        """A worker tells how its stage of a plan of this node's is."""
+        if isinstance(message, StageReport) and self._models is not None:
+            self._models.stage_reported(worker, message)
+
+    def pids(self) -> frozenset[int]:
+        """Processes whose memory is this node's own: what they hold is reserved, and not somebody else's."""
+        stages = frozenset() if self._stages is None else self._stages.pids()
+        return stages | (frozenset() if self._models is None else self._models.pids())
+
+    def status(self, model: str) -> dict[str, Any] | None:
+        """How far `model` is on this node; None where it is not run here."""
+        return None if self._models is None else self._models.status(model)
