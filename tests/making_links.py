@@ -182,10 +182,11 @@ class ANode:
 class ALab:
     """Makes members of one mesh, and strangers, and runs endpoints; all end with the lab."""
 
-    def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, directory: Path, stack: AsyncExitStack, root: SigningKey | None = None) -> None:
+        """`root` is given where several processes make members of one mesh."""
         self._directory = directory
         self._stack = stack
-        self._root = SigningKey.generate()
+        self._root = root or SigningKey.generate()
         self._count = 0
         self.mesh: MeshId = mesh_id_of(self._root.public_key)
 

@@ -35,7 +35,8 @@ class LinkStream(ByteStream):
         self._streams = streams
         self._number = number
         self._chunks: deque[bytes] = deque()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
+        """What a reader or writer waits for; made by who waits, since packets are far more than waits."""
         self._sent_eof = False
         self._received_eof = False
         self._is_broken = False
@@ -49,7 +50,7 @@ class LinkStream(ByteStream):
             self._check_open()
             if self._received_eof:
                 raise anyio.EndOfStream
-            await self._changed.wait()
+            await self._change()
         data = self._take(max_bytes)
         self._streams.taken(self._number, len(data))
         return data
@@ -67,7 +68,7 @@ class LinkStream(ByteStream):
                 self._streams.write(self._number, bytes(rest[:room_bytes]))
                 rest = rest[room_bytes:]
             else:
-                await self._changed.wait()
+                await self._change()
 
     async def send_eof(self) -> None:
         """Nothing more will be sent. Idempotent."""
@@ -109,12 +110,18 @@ class LinkStream(ByteStream):
 
     def acknowledged(self) -> None:
         """There may be room again."""
-        if self._streams.has_room(self._number):
+        if self._changed is not None and self._streams.has_room(self._number):
             self._wake()
 
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
     def _wake(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _check_open(self) -> None:
         if self._is_closed:
