@@ -6,7 +6,8 @@ which files there are (`meshnode.state`), keys (`meshnode.identity`). Called by 
 A write goes to a temporary file of mode 0600 in the same directory, is synced, renamed over the old one, and the
 directory is synced: after a crash at any point the old content or the new one is there. What a reader finds is
 either right or one `StateError` that names the file, what is wrong, and what to do about it. A file of an older format
-is migrated in memory when it is read and stored anew at its next write; one of a newer format is left alone.
+is migrated in memory when it is read and stored anew at its next write, which first keeps the old content beside it
+(`peers.json.format1`), for a way back; one of a newer format is left alone.
 """
 
 from __future__ import annotations
@@ -137,10 +138,37 @@ class VersionedFile(Generic[S]):
         except msgspec.ValidationError as error:
             raise DamagedState(self.path, f"damaged ({error})", self._fix) from error
 
+    def check_format(self) -> None:
+        """Raises `NewerState` where the file was written by a newer meshnode; says nothing of a damaged one."""
+        content = read_bounded(self.path)
+        if content is not None and (found := _format_of(content)) is not None and found > self._format:
+            raise self._newer(found)
+
     def save(self, value: S) -> None:
         """Store `value` durably. Raises `StateError`, the old value kept."""
+        if self._format > 1:
+            self._keep_older()
         fields = {"format": self._format, **msgspec.to_builtins(value)}
         write_atomically(self.path, msgspec.json.format(msgspec.json.encode(fields), indent=1) + b"\n")
+
+    def _keep_older(self) -> None:
+        """Before the first write of this format: the old file as it is, once. Also where nobody has read it."""
+        content = read_bounded(self.path)
+        found = None if content is None else _format_of(content)
+        if content is not None and found is not None and found < self._format:
+            backup = self._backup(found)
+            if not backup.exists():
+                write_atomically(backup, content)
+
+    def _backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.format{number}")
+
+    def _newer(self, found: int) -> NewerState:
+        what = f"written by a newer meshnode (format {found}, this one reads up to {self._format})"
+        fix = "upgrade meshnode, or use another state directory"
+        if (backup := self._backup(self._format)).exists():
+            fix += f"; or go back to what was known before the upgrade: mv {backup} {self.path}"
+        return NewerState(self.path, what, fix)
 
     def _fields(self, content: bytes) -> Plain:
         try:
@@ -156,14 +184,23 @@ class VersionedFile(Generic[S]):
         if type(found) is not int or found < 1:
             raise DamagedState(self.path, f"damaged (format {found!r})", self._fix)
         if found > self._format:
-            what = f"written by a newer meshnode (format {found}, this one reads up to {self._format})"
-            raise NewerState(self.path, what, "upgrade meshnode, or use another state directory")
+            raise self._newer(found)
         for step in range(found, self._format):
             if step not in self._migrations:
                 what = f"of format {found}, which this meshnode reads no more"
                 raise StateError(self.path, what, "start it once with an older meshnode that does")
             fields = self._migrations[step](fields)
         return fields
+
+
+def _format_of(content: bytes) -> int | None:
+    """The format number of a state file; None where it has none that can be read."""
+    try:
+        found = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    number = found.get("format") if isinstance(found, dict) else None
+    return number if type(number) is int and number >= 1 else None
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -17,10 +17,15 @@ What lives here: `StateDirectory`, its files and their shapes. What does not: ho
 | `lock` | the holder's pid | nothing |
 
 The lock is held from `open` to `close`; every other method may rely on being alone.
+
+Each JSON file has a format number, `FORMATS` below. `open` refuses a directory in which any of them is newer than this
+program before anything is changed. To change a file's shape: raise its number there and add to `MIGRATIONS` how the
+fields of the old format become those of the new one; the old file is kept beside the new one at its first write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -30,7 +35,7 @@ from typing import Annotated, Final, TypeVar
 
 from msgspec import Meta, Struct
 
-from meshnode.durable import StateError, VersionedFile, remove_durably, remove_temporaries
+from meshnode.durable import DamagedState, Migration, StateError, VersionedFile, remove_durably, remove_temporaries
 from meshnode.identity import Identity, SigningKey, read_key_file, write_key_file
 from meshnode.machine import machine_fingerprint
 from meshnode.state_lock import StateLock
@@ -39,6 +44,19 @@ from proto.parts import MAX_ADDRESSES, MAX_CHAIN
 from proto.shapes import WireAddress, WireCounter, WireMeshId, WireNodeId, WireUnixTime
 
 S = TypeVar("S", bound=Struct)
+
+FORMATS: Final[dict[str, int]] = {
+    "node.json": 1,
+    "credential.json": 1,
+    "peers.json": 1,
+    "invites.json": 1,
+    "revocations.json": 1,
+    "fences.json": 1,
+    "page.json": 1,
+}
+"""The format in which this program writes each file."""
+MIGRATIONS: Final[dict[str, dict[int, Migration]]] = {}
+"""By file and format n: how its fields become those of format n + 1."""
 
 MAX_KNOWN_PEERS: Final = 10_000
 """As many as a mesh may have records (quic-notes, 'Replay/resource')."""
@@ -100,10 +118,16 @@ class StateDirectory:
     def open(cls, path: Path) -> StateDirectory:
         """Create the directory where it is missing (mode 0700), lock it, clear away writes that a crash cut short.
 
-        Raises `StateInUse` where another process holds it, `StateError` where it can't be used.
+        Raises `StateInUse` where another process holds it, `NewerState` where a newer meshnode wrote in it,
+        `StateError` where it can't be used.
         """
         _usable_directory(path)
         lock = StateLock(path)
+        try:
+            _check_formats(path)
+        except StateError:
+            lock.release()
+            raise
         remove_temporaries(path)
         return cls(path, lock)
 
@@ -121,7 +145,9 @@ class StateDirectory:
 
     def file(self, name: str, shape: type[S], fix: str) -> VersionedFile[S]:
         """A state file of this directory, for the room its shape belongs to."""
-        return VersionedFile(self.path / name, shape, fix=fix)
+        return VersionedFile(
+            self.path / name, shape, fix=fix, current_format=FORMATS[name], migrations=MIGRATIONS.get(name)
+        )
 
     # --- who the node is
 
@@ -194,6 +220,8 @@ class StateDirectory:
             os.replace(self._root_path, self.path / f"root-{short(mesh_id_of(root.public_key))}.key")
         for name in ("peers.json", "invites.json", "fences.json", "revocations.json", "credential.json"):
             remove_durably(self.path / name)
+            for kept in self.path.glob(f"{name}.format*"):
+                remove_durably(kept)
 
     @property
     def _root_path(self) -> Path:
@@ -214,6 +242,13 @@ class StateDirectory:
     def forget_peer(self, node: NodeId) -> None:
         """Drop one member, as after its removal."""
         self.save_known_peers([peer for peer in self.known_peers() if peer.node != node])
+
+
+def _check_formats(path: Path) -> None:
+    """Whatever else is wrong with a file is for its reader to say, who knows what it is worth."""
+    for name, number in FORMATS.items():
+        with contextlib.suppress(DamagedState):
+            VersionedFile(path / name, Struct, fix="", current_format=number).check_format()
 
 
 def _usable_directory(path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from meshnode.control.access import TOKEN_FILE
 from meshnode.doctor.finding import Finding, Grade
 from meshnode.machine import machine_fingerprint
+from meshnode.state import FORMATS
 
 MIN_FREE_BYTES: Final = 50_000_000
 """Less room than this, and a write of a state file of a large mesh may fail soon."""
@@ -108,7 +109,9 @@ def _contents(facts: StateFacts) -> Iterator[Finding]:
     for file in facts.files:
         if file.problem:
             path = str(facts.path / file.name)
-            advice = "restore it from a backup; docs say what is lost where there is none"
+            advice = "restore it from a backup, or see docs/troubleshooting.md for what its loss costs"
+            if "newer" in file.problem:
+                advice = "upgrade meshnode, or use another state directory"
             yield Finding("state_directory", Grade.ERROR, path, _CHECKED, file.problem, advice)
     where = str(facts.path)
     if facts.free_bytes is not None and facts.free_bytes < MIN_FREE_BYTES:
@@ -149,11 +152,14 @@ def _problem_of(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as file:
-            json.loads(file.read(_MAX_JSON_BYTES))
+            content = json.loads(file.read(_MAX_JSON_BYTES))
     except OSError as error:
         return f"can't be read: {error.strerror}"
     except (ValueError, RecursionError):
         return "damaged: no JSON"
+    number = content.get("format") if isinstance(content, dict) else None
+    if path.name in FORMATS and isinstance(number, int) and number > FORMATS[path.name]:
+        return f"written by a newer meshnode (format {number}, this one reads up to {FORMATS[path.name]})"
     return ""
 
 

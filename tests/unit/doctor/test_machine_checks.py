@@ -58,6 +58,13 @@ def test_damaged_file_is_an_error_that_names_it(state_dir: Path) -> None:
     assert [finding.subject for finding in errors] == [str(state_dir / "peers.json")]
 
 
+def test_file_of_a_newer_meshnode_is_an_error_with_advice(state_dir: Path) -> None:
+    (state_dir / "peers.json").write_text('{"format": 99}')
+    (error,) = graded(replace(look_at_state(state_dir), elsewhere=False), Grade.ERROR)
+    assert "newer meshnode (format 99" in error.found
+    assert error.advice.startswith("upgrade meshnode")
+
+
 def test_directory_from_another_machine_is_an_error(state_dir: Path) -> None:
     (finding,) = graded(replace(look_at_state(state_dir), elsewhere=True), Grade.ERROR)
     assert (finding.check, "--accept-moved-state" in finding.advice) == ("identity", True)

@@ -159,3 +159,52 @@ def test_an_existing_file_is_never_overwritten_by_an_exclusive_write(tmp_path: P
 def test_a_missing_directory_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="can't be written: No such file or directory"):
         write_atomically(tmp_path / "missing" / "file", b"")
+
+
+HUE = b'{"format": 1, "hue": 240}'
+TO_COLOUR = {1: lambda fields: {"colour": "blue" if fields["hue"] == 240 else "other"}}
+
+
+def test_the_old_file_is_kept_once_beside_the_first_of_a_new_format(tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_bytes(HUE)
+    file = a_file(tmp_path, current_format=2, migrations=TO_COLOUR)
+    assert file.load() == Shape("blue")
+    assert [path.name for path in tmp_path.iterdir()] == ["shape.json"], "reading changes nothing"
+    for colour in ("blue", "red"):
+        file.save(Shape(colour))
+    backup = tmp_path / "shape.json.format1"
+    assert backup.read_bytes() == HUE
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert file.load() == Shape("red")
+
+
+def test_the_old_file_is_kept_also_where_nobody_read_it_first(tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_bytes(HUE)
+    a_file(tmp_path, current_format=2, migrations=TO_COLOUR).save(Shape("red"))
+    assert (tmp_path / "shape.json.format1").read_bytes() == HUE
+
+
+def test_a_full_disk_at_the_backup_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shape.json").write_bytes(HUE)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StateError, match="No space left"):
+            a_file(tmp_path, current_format=2, migrations=TO_COLOUR).save(Shape("red"))
+    assert (tmp_path / "shape.json").read_bytes() == HUE
+
+
+def test_the_older_program_says_how_to_go_back_to_what_was_kept(tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_bytes(HUE)
+    a_file(tmp_path, current_format=2, migrations=TO_COLOUR).save(Shape("red"))
+    with pytest.raises(NewerState, match=r"or go back .*: mv .*shape\.json\.format1 .*shape\.json$"):
+        a_file(tmp_path).load()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": "x"}', b'{"format": 1}'])
+def test_a_look_at_the_format_says_nothing_of_other_faults(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shape.json").write_bytes(content)
+    a_file(tmp_path).check_format()

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from making_members import MESH, Key, a_chain
 
-from meshnode.durable import DamagedState, StateError
+from meshnode import state as state_module
+from meshnode.durable import DamagedState, NewerState, StateError
 from meshnode.identity import SigningKey
 from meshnode.machine import machine_fingerprint
-from meshnode.state import MAX_KNOWN_PEERS, CopiedState, KnownPeer, StateDirectory
+from meshnode.state import FORMATS, MAX_KNOWN_PEERS, CopiedState, KnownPeer, StateDirectory
 from meshnode.state_lock import StateInUse
 
 HERE, THERE = "fingerprint of this machine", "fingerprint of that machine"
@@ -255,3 +256,47 @@ def test_a_machine_without_id_is_not_told(tmp_path: Path, machine_id: str | None
 def test_a_container_s_id_says_nothing(tmp_path: Path) -> None:
     assert machine_fingerprint(a_machine(tmp_path / "docker", "0123", container=True), {}) is None
     assert machine_fingerprint(a_machine(tmp_path / "systemd", "0123"), {"container": "podman"}) is None
+
+
+def contents_of(path: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in path.iterdir() if entry.name != "lock"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_directory_of_a_newer_meshnode_is_refused_before_anything_is_changed(path: Path, name: str) -> None:
+    with StateDirectory.open(path) as state:
+        state.identity(machine="here")
+        state.begin_incarnation()
+    (path / name).write_text(f'{{"format": {FORMATS[name] + 1}}}')
+    before = contents_of(path)
+    with pytest.raises(NewerState, match=r"newer meshnode .*; upgrade meshnode"):
+        StateDirectory.open(path)
+    assert contents_of(path) == before
+    (path / name).unlink()
+    with StateDirectory.open(path):
+        pass
+
+
+def test_an_upgrade_keeps_what_was_known_and_the_way_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = [KnownPeer(Key("friend").node, ("192.0.2.1:4411",), (), 7)]
+    with StateDirectory.open(path) as state:
+        state.save_known_peers(peers)
+        old = (path / "peers.json").read_bytes()
+    with monkeypatch.context() as upgraded:
+        upgraded.setitem(state_module.FORMATS, "peers.json", 2)
+        upgraded.setitem(state_module.MIGRATIONS, "peers.json", {1: lambda fields: fields})
+        with StateDirectory.open(path) as state:
+            assert list(state.known_peers()) == peers
+            state.save_known_peers([])
+    assert (path / "peers.json.format1").read_bytes() == old
+    with pytest.raises(NewerState, match=r"mv .*peers\.json\.format1"):
+        StateDirectory.open(path)
+    os.replace(path / "peers.json.format1", path / "peers.json")
+    with StateDirectory.open(path) as state:
+        assert list(state.known_peers()) == peers
+
+
+def test_forgetting_a_mesh_forgets_what_an_upgrade_kept(state: StateDirectory) -> None:
+    (state.path / "credential.json.format1").write_text("{}")
+    state.forget_mesh()
+    assert not (state.path / "credential.json.format1").exists()
