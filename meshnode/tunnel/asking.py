@@ -17,7 +17,7 @@ from meshnode.tunnel.opening import Carrier, Opening, TunnelRefused, TunnelUnava
 from meshnode.tunnel.ports import TunnelPaths
 from meshnode.tunnel.relay_table import RelayTable
 from meshnode.tunnel.settings import TunnelSettings
-from meshnode.tunnel.tcp import TcpCarrier, TcpFailed
+from meshnode.tunnel.tcp import TcpCarrier, TcpFailed, TicketRefused
 from meshnode.tunnel.tunnel import TunnelStream
 from proto.ids import NodeId
 from proto.messages import Message, TunnelAnswer, TunnelRequest
@@ -58,11 +58,12 @@ class Asking:
 
     async def connect(self, peer: NodeId, opening: Opening) -> tuple[TunnelStream, Carrier]:
         """A stream to `peer` and what carries it. Raises `TunnelRefused`, `TunnelUnavailable`."""
-        wanted = self._wanted(peer)
         try:
-            return await self._try(peer, opening, wanted)
+            return await self._try(peer, opening, self._wanted(peer))
         except TcpFailed as error:
-            self._block(peer, error)
+            # Where only the ticket was refused, TCP is well; what changed meanwhile, the next answer says.
+            if not isinstance(error, TicketRefused):
+                self._block(peer, error)
             if self._settings.carrier == Carrier.TCP:
                 raise TunnelUnavailable(peer, error.text) from error
         try:

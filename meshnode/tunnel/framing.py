@@ -27,6 +27,7 @@ class FramedStream(ByteStream):
 
     def __init__(self, connection: TlsSocket) -> None:
         self._connection = connection
+        self._header = bytearray()
         self._rest_bytes = 0
         self._buffer = bytearray()
         self._received_eof = False
@@ -57,14 +58,14 @@ class FramedStream(ByteStream):
             raise anyio.ClosedResourceError
         for start in range(0, len(item), MAX_FRAME_BYTES):
             piece = item[start : start + MAX_FRAME_BYTES]
-            await self._connection.write(LENGTH.pack(len(piece)) + piece)
+            await self._write(LENGTH.pack(len(piece)) + piece)
 
     async def send_eof(self) -> None:
         """See `Tunnel.send_eof`."""
         self._check_open()
         if not self._sent_eof:
             self._sent_eof = True
-            await self._connection.write(LENGTH.pack(0))
+            await self._write(LENGTH.pack(0))
 
     async def aclose(self) -> None:
         """Close the connection; the peer sees it broken unless both directions had ended."""
@@ -80,8 +81,20 @@ class FramedStream(ByteStream):
         if self._is_closed:
             raise anyio.ClosedResourceError
 
+    async def _write(self, frame: bytes) -> None:
+        """A frame of which only a part went out can't be taken up again: cancelled, it ends the stream."""
+        try:
+            await self._connection.write(frame)
+        except BaseException:
+            self.abandon()
+            raise
+
     async def _begin_frame(self) -> None:
-        (self._rest_bytes,) = LENGTH.unpack(await self._connection.read_exactly(LENGTH.size))
+        # Byte by byte into a field, so that a cancelled receive loses nothing of it.
+        while len(self._header) < LENGTH.size:
+            self._header += await self._connection.read_some(LENGTH.size - len(self._header))
+        (self._rest_bytes,) = LENGTH.unpack(self._header)
+        self._header.clear()
         self._received_eof = self._rest_bytes == 0
         if self._rest_bytes > MAX_FRAME_BYTES:
             raise anyio.BrokenResourceError

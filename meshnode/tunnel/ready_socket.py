@@ -177,11 +177,11 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def accepted(listener: socket.socket) -> socket.socket | None:
-    """The next connection; None where it was gone at once, or the system had no room for it."""
+    """The next connection; None where it was gone at once, or, after a pause, where the system had no room for it."""
     try:
         connection, _ = await asyncio.get_running_loop().sock_accept(listener)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        if error.errno != errno.ECONNABORTED:
             await anyio.sleep(ACCEPT_PAUSE_S)
         return None
     return connection

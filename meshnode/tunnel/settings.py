@@ -34,7 +34,9 @@ class TunnelSettings:
     """TCP connections without a ticket at once; the oldest goes for a newer one."""
     greetings_per_source_per_s: float = 10.0
     greetings_per_source_burst: float = 64.0
-    """TCP connections taken from one source network: a TLS handshake costs about a millisecond."""
+    greetings_per_s: float = 200.0
+    """TCP connections taken from one source network, and from all together: a TLS handshake costs about a
+    millisecond."""
 
     per_peer: int = 32
     """Tunnels with one peer at once, tickets included."""

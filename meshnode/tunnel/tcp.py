@@ -30,7 +30,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from meshnode.transport.addresses import SocketName, canonical, family_of, parse_address, source_prefix
-from meshnode.transport.rate_limit import SourceRates
+from meshnode.transport.rate_limit import SourceRates, TokenBucket
 from meshnode.tunnel.framing import FramedStream
 from meshnode.tunnel.ready_socket import accepted
 from meshnode.tunnel.settings import TunnelSettings
@@ -55,6 +55,10 @@ class TcpFailed(Exception):
         super().__init__(text)
 
 
+class TicketRefused(TcpFailed):
+    """TCP works, and the peer hung up on the ticket: it is too old, or what it stood for is over."""
+
+
 class WrongNode(TcpFailed):
     """Another node, or none, answered at the peer's address: the ticket was not shown."""
 
@@ -71,6 +75,7 @@ class TcpCarrier:
         self._sources = SourceRates(
             settings.greetings_per_source_per_s, settings.greetings_per_source_burst, TRACKED_SOURCES
         )
+        self._all = TokenBucket(settings.greetings_per_s, settings.greetings_per_s, clock())
         self._greeting: dict[TlsSocket, anyio.CancelScope] = {}
         self.port: int | None = None
         """Where it listens; None where it does not."""
@@ -111,7 +116,8 @@ class TcpCarrier:
     def _receive(self, plain: socket.socket, tasks: anyio.abc.TaskGroup, show: Show, taken: Taken) -> None:
         assert self._accepting is not None, "it listens"
         try:
-            if not self._sources.take(_source_of(plain.getpeername()), self._clock()):
+            now_s = self._clock()
+            if not (self._sources.take(_source_of(plain.getpeername()), now_s) and self._all.take(1.0, now_s)):
                 self.shed += 1
                 plain.close()
                 return
@@ -187,7 +193,11 @@ class TcpCarrier:
         if not speaks:
             raise TcpFailed("the other side speaks another protocol")
         await connection.write(ticket)
-        if await connection.read_exactly(len(WELCOME)) != WELCOME:
+        try:
+            welcome = await connection.read_exactly(len(WELCOME))
+        except anyio.BrokenResourceError as error:
+            raise TicketRefused("the peer hung up on the ticket") from error
+        if welcome != WELCOME:
             raise TcpFailed("the ticket was answered with something else than a welcome")
 
 

@@ -59,13 +59,18 @@ class TlsSocket(ReadySocket):
         return count
 
     async def read_exactly(self, count: int) -> bytes:
-        """The next `count` bytes, and not one more."""
-        data = bytearray(count)
+        """The next `count` bytes, and not one more. Cancelled, it loses what it has read."""
+        data = b""
+        while len(data) < count:
+            data += await self.read_some(count - len(data))
+        return data
+
+    async def read_some(self, most: int) -> bytes:
+        """At least one byte and at most `most`."""
+        data = bytearray(most)
         with memoryview(data) as room:
-            filled = 0
-            while filled < count:
-                filled += await self.read(room[filled:])
-        return bytes(data)
+            count = await self.read(room)
+        return bytes(data[:count])
 
 
 def _tune(plain: socket.socket) -> None:

@@ -16,7 +16,7 @@ from meshnode.tunnel.opening import Carrier, Opening, Purpose
 from proto.ids import NodeId
 from proto.messages import Fence
 
-BROKEN = "connection lost"
+BROKEN = "broken off by the peer, or its path was lost"
 CLOSED = "closed"
 
 

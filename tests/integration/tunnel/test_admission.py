@@ -4,6 +4,7 @@ too much."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 
@@ -28,6 +29,7 @@ from meshnode.tunnel import (
 from meshnode.tunnel.tcp import TcpCarrier, TcpFailed, WrongNode
 from meshnode.tunnel.tls import dialling_context
 from meshnode.tunnel.tls_socket import TlsSocket
+from proto.ids import NodeId
 from proto.messages import Commit, Fence, Prepare, Release
 
 MODEL = "llama"
@@ -83,6 +85,16 @@ async def test_stranger_that_says_nothing_is_hung_up_on_in_time(tunnels: TunnelL
     assert await is_hung_up(await secured(node))
     with await connected(node) as plain, anyio.fail_after(DEADLINE_S):
         assert await asyncio.get_running_loop().sock_recv(plain, 1) == b"", "without a word of TLS as well"
+
+
+async def test_stranger_that_speaks_no_tls_is_hung_up_on(tunnels: TunnelLab) -> None:
+    node = await tunnels.node()
+    loop = asyncio.get_running_loop()
+    with await connected(node) as plain, anyio.fail_after(DEADLINE_S):
+        await loop.sock_sendall(plain, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while await loop.sock_recv(plain, 100):
+                pass
 
 
 async def test_strangers_hold_no_more_connections_than_the_cap_and_members_still_get_in(tunnels: TunnelLab) -> None:
@@ -306,6 +318,22 @@ async def test_stage_that_stops_cuts_its_tunnels_and_tickets_and_no_others(worke
     with anyio.fail_after(DEADLINE_S), pytest.raises(anyio.BrokenResourceError):
         await engine.receive()
     await api.send(b"on")
+
+
+async def test_generation_that_ends_before_the_ticket_is_shown_is_refused_and_tcp_stays_in_use(worker: Worker) -> None:
+    worker.runs(3)
+    asked = []
+
+    def admit(peer: NodeId, opening: Opening) -> str | None:
+        asked.append(opening)
+        return None if len(asked) == 1 else "over"
+
+    worker.node.tunnels.offer(Purpose.ENGINE, worker.node.keep, admit)
+    with pytest.raises(TunnelRefused) as refused:
+        await worker.open(3)
+    assert refused.value.text == "over"
+    assert len(asked) == 3, "at the request, at the ticket, and at the next request"
+    assert worker.coordinator.events.of(TunnelTcpFailed) == []
 
 
 async def test_member_that_is_not_the_coordinator_gets_no_engine(worker: Worker, tunnels: TunnelLab) -> None:

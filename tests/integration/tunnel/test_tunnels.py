@@ -103,6 +103,31 @@ async def test_reader_that_stalls_stops_the_writer_and_nobody_else(
             received += len(await two.receive(1 << 20))
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_receive_that_is_cancelled_loses_nothing(tunnels: TunnelLab, carrier: str) -> None:
+    here, there = await nodes_over(tunnels, carrier)
+    one, two = await both_ends(here, there)
+    for word in (b"one", b"two"):
+        with anyio.move_on_after(0.01) as waiting:
+            await two.receive()
+        assert waiting.cancelled_caught
+        await one.send(word)
+        with anyio.fail_after(DEADLINE_S):
+            assert await two.receive() == word
+
+
+async def test_send_that_is_cancelled_half_way_breaks_the_tunnel_rather_than_garble_it(tunnels: TunnelLab) -> None:
+    here, there = await nodes_over(tunnels, "tcp")
+    one, two = await both_ends(here, there)
+    with anyio.move_on_after(0.3) as waiting:
+        await one.send(bytes(64 << 20))
+    assert waiting.cancelled_caught
+    with pytest.raises(anyio.BrokenResourceError):
+        await one.send_eof()
+    with pytest.raises(anyio.BrokenResourceError):
+        await read_all(two)
+
+
 async def test_tcp_is_chosen_where_it_connects_and_is_said(tunnels: TunnelLab) -> None:
     here, there = await tunnels.pair()
     await both_ends(here, there)
