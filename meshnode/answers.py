@@ -7,20 +7,20 @@ it reads.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, cast
+from typing import cast
+
+import psutil
 
 from meshnode import __version__
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
 from meshnode.config_json import config_json
 from meshnode.control.members import Members
-from meshnode.control.metrics import EventCounts, metrics_text
+from meshnode.control.metrics import EventCounts, Figures, metrics_text
 from meshnode.control.shapes import Json, mesh_models_of, summary_of
 from meshnode.control.surface import ControlError
 from meshnode.doctor.examining import Examiner
@@ -136,13 +136,21 @@ class Answers:
 
     def metrics(self) -> str:
         """Figures in Prometheus' text format."""
-        return metrics_text(
-            self._mesh.view(),
+        times = os.times()
+        figures = Figures(
+            view=self._mesh.view(),
+            version=__version__,
             uptime_s=time.monotonic() - self._started_s,
+            is_ready=self.readiness()[0],
+            is_draining=self._keeper.draining,
             events=self._events,
-            traffic=_traffic(self._counters) | self._tunnels.traffic(),
-            splits=Counter(str(split["state"]) for split in self.splits()),
+            traffic=self._counters,
+            splits=self.splits(),
+            verdicts=self.verdicts(),
+            tunnels=self._tunnels.status(),
+            process=(times.user + times.system, psutil.Process().memory_info().rss),
         )
+        return metrics_text(figures)
 
     def readiness(self) -> tuple[bool, str]:
         """Ready once the machine was looked at; a mesh of one is a mesh."""
@@ -209,10 +217,3 @@ class Answers:
     def verdicts(self) -> list[Json]:
         """Of every node: whether it would take part in a split now, else why not and what to do, whatever the model."""
         return general_verdicts(self._mesh.view(), self._config)
-
-
-def _traffic(counters: Counters) -> dict[str, int]:
-    """The endpoint's totals as flat names."""
-    found: dict[str, Any] = dataclasses.asdict(counters)
-    by_type: dict[str, int] = found.pop("frame_bytes_sent")
-    return found | {f"frame_bytes_sent.{kind}": total for kind, total in by_type.items()}

@@ -31,12 +31,14 @@ _EXAMPLE_HEAD = """\
 
 def pages() -> dict[str, str]:
     """Every made file: its path from the project's root, and its text."""
+    from meshnode.control.metrics import metrics_page
     from meshnode.protocol_page import protocol_page
     from meshnode.readiness import reasons_page
 
     return {
         "docs/configuration.md": config_page(),
         "docs/events.md": events_page(),
+        "docs/metrics.md": metrics_page(),
         "docs/protocol.md": protocol_page(),
         "docs/reasons.md": reasons_page(),
         "configs/node.example.toml": example_config(),

@@ -165,14 +165,6 @@ class Tunnels:
             "open": self._ledger.rows(),
         }
 
-    def traffic(self) -> dict[str, int]:
-        """Bytes carried since the start, as flat names."""
-        return {
-            f"tunnel_bytes_{way}.{carrier.value}": count
-            for carrier, totals in self._ledger.totals().items()
-            for way, count in (("sent", totals.sent_bytes), ("received", totals.received_bytes))
-        }
-
     # --- inside ---
 
     def _listen_tcp(self) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from making_nodes import Nodes, a_free_port
+from prometheus_client.parser import text_string_to_metric_families
+
+from meshnode.control.metrics import METRICS
 
 STATUS = "/v1/status"
 
@@ -84,6 +87,8 @@ def test_metrics_count_links_nodes_and_memory(nodes: Nodes) -> None:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         text = answer.read().decode()
+    named = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert named <= {metric.name for metric in METRICS}
     assert 'meshnode_nodes{status="alive"} 2\n' in text
     assert 'meshnode_links{path="direct"} 1\n' in text
     assert f'meshnode_usable_bytes{{node="{attic.node[:10]}"}} 154600000000\n' in text
