@@ -47,9 +47,9 @@ class LinkStream(ByteStream):
         link ended, `ClosedResourceError` after `aclose`."""
         await anyio.lowlevel.checkpoint()
         while not self._chunks:
-            self._check_open()
-            if self._received_eof:
+            if self._received_eof and not self._is_closed:
                 raise anyio.EndOfStream
+            self._check_open()
             await self._change()
         data = self._take(max_bytes)
         self._streams.taken(self._number, len(data))
@@ -102,10 +102,11 @@ class LinkStream(ByteStream):
         self._wake()
 
     def broke(self) -> None:
-        """The peer cancelled, or the link ended. What came before is not handed out any more: it is half of
-        something."""
+        """The peer cancelled, or the link ended. What came before is not handed out any more where it is half of
+        something; what had come to its end still can be read."""
         self._is_broken = True
-        self._chunks.clear()
+        if not self._received_eof:
+            self._chunks.clear()
         self._wake()
 
     def acknowledged(self) -> None:

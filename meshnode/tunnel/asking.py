@@ -35,6 +35,14 @@ class _Question:
     answer: TunnelAnswer | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """TCP to a peer failed so many times in a row, and is left alone until then."""
+
+    failures: int
+    until_s: float
+
+
 class Asking:
     """One node's requests."""
 
@@ -54,7 +62,7 @@ class Asking:
         self._clock = clock
         self._emit = emit
         self._questions: dict[int, _Question] = {}
-        self._blocked_until_s: dict[NodeId, float] = {}
+        self._blocked: dict[NodeId, _Blocked] = {}
 
     async def connect(self, peer: NodeId, opening: Opening) -> tuple[TunnelStream, Carrier]:
         """A stream to `peer` and what carries it. Raises `TunnelRefused`, `TunnelUnavailable`."""
@@ -81,7 +89,7 @@ class Asking:
 
     def removed(self, peer: NodeId) -> None:
         """`peer` is no member any more: who waits for its answer waits no longer."""
-        self._blocked_until_s.pop(peer, None)
+        self._blocked.pop(peer, None)
         for question in self._questions.values():
             if question.peer == peer:
                 question.answered.set()
@@ -95,13 +103,21 @@ class Asking:
             if self._settings.carrier == Carrier.TCP:
                 raise TunnelUnavailable(peer, "tunnel_carrier is tcp, and there is no direct link to the peer")
             return Carrier.RELAY
-        blocked = self._blocked_until_s.get(peer, 0.0) > self._clock()
+        failed = self._blocked.get(peer)
+        blocked = failed is not None and failed.until_s > self._clock()
         only_link = self._settings.carrier == Carrier.QUIC or (blocked and self._settings.carrier != Carrier.TCP)
         return Carrier.QUIC if only_link else Carrier.TCP
 
     def _block(self, peer: NodeId, error: TcpFailed) -> None:
-        self._blocked_until_s[peer] = self._clock() + self._settings.blocked_s
-        self._emit(TunnelTcpFailed(peer=peer, problem=error.text, retry_after_s=self._settings.blocked_s))
+        """Each failure in a row doubles the pause: a firewall that drops packets costs the time to connect."""
+        now_s = self._clock()
+        before = self._blocked.get(peer)
+        failures = 1 if before is None else before.failures + 1
+        pause_s = min(self._settings.blocked_s * 2.0 ** (failures - 1), self._settings.blocked_most_s)
+        forgotten_s = now_s - self._settings.blocked_most_s
+        self._blocked = {node: each for node, each in self._blocked.items() if each.until_s > forgotten_s}
+        self._blocked[peer] = _Blocked(failures, now_s + pause_s)
+        self._emit(TunnelTcpFailed(peer=peer, problem=error.text, retry_after_s=pause_s))
 
     async def _try(self, peer: NodeId, opening: Opening, wanted: Carrier) -> tuple[TunnelStream, Carrier]:
         nonce = random.getrandbits(NONCE_BITS)
@@ -113,9 +129,8 @@ class Asking:
         if answer.refusal:
             raise TunnelRefused(peer, answer.refusal, answer.text)
         stream = await self._carried(peer, nonce, question.key, answer)
-        self._blocked_until_s = {
-            node: until_s for node, until_s in self._blocked_until_s.items() if until_s > self._clock()
-        }
+        if answer.carrier == Carrier.TCP:
+            self._blocked.pop(peer, None)
         return stream, Carrier(answer.carrier)
 
     async def _ask(self, nonce: int, question: _Question, opening: Opening, wanted: Carrier) -> TunnelAnswer:

@@ -110,11 +110,10 @@ class RelayedStream(ByteStream):
         """See `Tunnel.receive`."""
         await anyio.lowlevel.checkpoint()
         while not self._pieces:
-            self._check_open()
-            if self._received_eof:
+            if self._received_eof and not self._is_closed:
                 raise anyio.EndOfStream
+            self._check_open()
             await self._changed.wait()
-        self._check_open()
         piece = self._pieces.popleft()
         if len(piece) > max_bytes:
             self._pieces.appendleft(piece[max_bytes:])
@@ -221,7 +220,8 @@ class RelayedStream(ByteStream):
             self._over(tell=tell)
 
     def _over(self, *, tell: bool) -> None:
-        self._pieces.clear()
+        if self._is_closed or not self._received_eof:
+            self._pieces.clear()
         self._wake()
         if tell:
             self._post(TunnelCancel(self._number, self._to_opener))

@@ -25,7 +25,8 @@ class TunnelSettings:
     connect_s: float = 1.5
     """Time for TCP and TLS to stand; a firewall that drops packets costs this once, then the link is used."""
     blocked_s: float = 60.0
-    """How long TCP to a peer is not tried again after it failed."""
+    blocked_most_s: float = 3600.0
+    """How long TCP to a peer is not tried again after it failed; doubled with each failure, up to the second."""
     ticket_s: float = 10.0
     """Life of a ticket: three tries of a lost packet on a slow path."""
     greeting_s: float = 5.0

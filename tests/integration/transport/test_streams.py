@@ -118,6 +118,19 @@ async def test_streams_break_with_their_link(linked: Streaming) -> None:
     assert linked.one.endpoint.open_stream(linked.two.node) is None
 
 
+async def test_what_had_come_to_its_end_is_still_read_after_the_link_is_gone(linked: Streaming) -> None:
+    here, there = await linked.stream()
+    await here.send(b"all of it")
+    await here.send_eof()
+    assert await there.receive(3) == b"all"
+    await there.send(b"never read")
+    linked.one.endpoint.close(linked.two.node, RefusalCode.LEAVING, "enough")
+    await linked.two.watch.until(lambda: linked.two.watch.downs, "the end of the link")
+    assert await read_all(there) == b" of it"
+    with pytest.raises(anyio.BrokenResourceError):
+        await there.send(b"more")
+
+
 async def test_cancelled_streams_cost_the_link_no_credit_for_ever(linked: Streaming) -> None:
     """Each leaves half a window unread: without forgiving it, the link would stand still long before the last one."""
     for _ in range(3 * SETTINGS.streams_per_link):

@@ -149,6 +149,20 @@ async def test_tcp_that_is_blocked_costs_one_attempt_and_the_link_carries_instea
     [failed] = here.events.of(TunnelTcpFailed)
     assert failed.peer == there.node
     assert "port 1" in failed.problem
+    assert failed.retry_after_s == 60.0
+
+
+async def test_tcp_that_stays_blocked_is_tried_more_and_more_seldom_until_it_works(tunnels: TunnelLab) -> None:
+    here, there = await tunnels.pair(TunnelSettings(blocked_s=1e-6, blocked_most_s=5e-6))
+    port, there.tunnels._tcp.port = there.tunnels._tcp.port, 1
+    for _ in range(5):
+        (await here.tunnels.open(there.node, API)).cut("enough")
+    assert [event.retry_after_s for event in here.events.of(TunnelTcpFailed)] == [1e-6, 2e-6, 4e-6, 5e-6, 5e-6]
+    there.tunnels._tcp.port = port
+    assert (await here.tunnels.open(there.node, API)).carrier is Carrier.TCP
+    there.tunnels._tcp.port = 1
+    (await here.tunnels.open(there.node, API)).cut("enough")
+    assert here.events.of(TunnelTcpFailed)[-1].retry_after_s == 1e-6
 
 
 async def test_node_without_tcp_takes_streams_of_the_link(tunnels: TunnelLab) -> None:

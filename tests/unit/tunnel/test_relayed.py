@@ -128,6 +128,18 @@ async def test_credit_for_more_than_was_sent_opens_no_window(pair: Pair) -> None
     assert waiting.cancelled_caught
 
 
+async def test_what_had_come_to_its_end_is_still_read_after_a_break(pair: Pair) -> None:
+    await pair.opener.send(b"all of it")
+    await pair.opener.send_eof()
+    pair.deliver()
+    pair.tables[ACCEPTOR].hear(OPENER, TunnelCancel(NUMBER, False))
+    assert await pair.acceptor.receive() == b"all of it"
+    with pytest.raises(anyio.EndOfStream):
+        await pair.acceptor.receive()
+    with pytest.raises(anyio.BrokenResourceError):
+        await pair.acceptor.send(b"more")
+
+
 async def test_silent_other_end_breaks_the_stream(pair: Pair) -> None:
     pair.now_s += SILENCE_S + 1
     pair.opener.keep()
