@@ -35,7 +35,6 @@ its ticket is shown, since a plan may be replaced in between."""
 
 MAX_TEXT: Final = 512
 TRACKED_PEERS: Final = 1024
-BAD_TICKET: Final = "bad_ticket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,8 @@ class Granting:
         verdict = self._judge(peer, message, opening)
         if isinstance(verdict, _No) or opening is None:
             assert isinstance(verdict, _No), "what is no opening is refused"
-            self._deny(peer, message.purpose, message.model, verdict.code.value, verdict.text)
-            self._paths.send(peer, TunnelAnswer(message.nonce, verdict.code.value, verdict.text[:MAX_TEXT]))
+            self._deny(peer, message.purpose, message.model, verdict.code, verdict.text)
+            self._paths.send(peer, TunnelAnswer(message.nonce, verdict.code, verdict.text[:MAX_TEXT]))
         elif verdict is Carrier.RELAY:
             self._grant_relay(peer, message, opening)
         else:
@@ -135,8 +134,8 @@ class Granting:
         stream = self._relays.make(peer, message.nonce, own, message.key, opened_here=False)
         if stream is None:
             text = "the request's key or nonce can't be used"
-            self._deny(peer, message.purpose, message.model, TunnelRefusal.NO_CARRIER.value, text)
-            self._paths.send(peer, TunnelAnswer(message.nonce, TunnelRefusal.NO_CARRIER.value, text))
+            self._deny(peer, message.purpose, message.model, TunnelRefusal.NO_CARRIER, text)
+            self._paths.send(peer, TunnelAnswer(message.nonce, TunnelRefusal.NO_CARRIER, text))
             return
         key = own.public_key().public_bytes_raw()
         self._paths.send(peer, TunnelAnswer(message.nonce, "", "", Carrier.RELAY.value, None, 0, key))
@@ -171,13 +170,13 @@ class Granting:
         granted = self.tickets.redeem(ticket, carrier, peer, self._clock())
         if granted is None:
             text = f"a ticket that is unknown, used or older than {self._settings.ticket_s:g} s, over {carrier.value}"
-            self._deny(peer, "", "", BAD_TICKET, text)
+            self._deny(peer, "", "", TunnelRefusal.BAD_TICKET, text)
             return None
         opening = granted.opening
         offer = self._offers.get(opening.purpose)
         why = "it is offered no more" if offer is None else offer.admit(granted.peer, opening)
         if why is not None:
-            self._deny(granted.peer, opening.purpose.value, opening.model, TunnelRefusal.NOT_ADMITTED.value, why)
+            self._deny(granted.peer, opening.purpose.value, opening.model, TunnelRefusal.NOT_ADMITTED, why)
             return None
         return granted
 
@@ -187,9 +186,11 @@ class Granting:
         offer = self._offers[opening.purpose]
         self._begin(self._ledger.enter(stream, peer, opening, carrier, opened_here=False), offer.handler)
 
-    def _deny(self, peer: NodeId | None, purpose: str, model: str, code: str, text: str) -> None:
+    def _deny(self, peer: NodeId | None, purpose: str, model: str, code: TunnelRefusal, text: str) -> None:
         self.refused += 1
-        self._emit(TunnelDenied(peer=peer, purpose=purpose, model=model[:100], code=code, reason=text, by_us=True))
+        self._emit(
+            TunnelDenied(peer=peer, purpose=purpose, model=model[:100], code=code.value, reason=text, by_us=True)
+        )
 
 
 def _opening_of(message: TunnelRequest) -> Opening | None:

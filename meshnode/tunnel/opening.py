@@ -45,7 +45,7 @@ class Opening:
 
 
 class TunnelRefusal(StrEnum):
-    """Why the other side won't have a tunnel."""
+    """Why there is no tunnel."""
 
     NOT_OFFERED = "not_offered"
     """It offers nothing for this purpose (no engine, no model served)."""
@@ -55,6 +55,12 @@ class TunnelRefusal(StrEnum):
     """The opener has as many tunnels to it as one peer may have, or opens them too fast."""
     NO_CARRIER = "no_carrier"
     """The one side will not have what the other side has."""
+    BAD_TICKET = "bad_ticket"
+    """Reported, and said to nobody: a stream or connection showed no good ticket."""
+    NOT_THE_OWNER = "not_the_owner"
+    """Reported, and said to nobody: another process than the owner connected to its port."""
+    UNAVAILABLE = "unavailable"
+    """Reported by the opener: the peer was not reached."""
 
 
 class TunnelError(Exception):

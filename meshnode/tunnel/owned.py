@@ -20,14 +20,13 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from meshnode.tunnel.opening import Opening, TunnelError
+from meshnode.tunnel.opening import Opening, TunnelError, TunnelRefusal
 from meshnode.tunnel.ready_socket import LoopbackStream, accepted
 from meshnode.tunnel.splicing import splice
 from meshnode.tunnel.tunnels import Tunnels
 from proto.ids import NodeId
 
 LOOPBACK: Final = "127.0.0.1"
-NOT_THE_OWNER: Final = "not_the_owner"
 _LOOPBACK_HEX: Final = f"{int.from_bytes(socket.inet_aton(LOOPBACK), sys.byteorder):08X}"
 
 
@@ -52,7 +51,7 @@ async def listen_for_owner(
             async with connection:
                 problem = await _problem_of(connection, owner(), listening)
                 if problem is not None:
-                    tunnels.deny(peer, opening, NOT_THE_OWNER, problem)
+                    tunnels.deny(peer, opening, TunnelRefusal.NOT_THE_OWNER, problem)
                     return
                 try:
                     tunnel = await tunnels.open(peer, opening)

@@ -36,7 +36,15 @@ from meshnode.transport.streams import LinkStream
 from meshnode.tunnel.asking import Asking
 from meshnode.tunnel.granting import Admit, Granting, Handler
 from meshnode.tunnel.ledger import Ledger
-from meshnode.tunnel.opening import Carrier, Opening, Purpose, TunnelError, TunnelRefused, TunnelUnavailable
+from meshnode.tunnel.opening import (
+    Carrier,
+    Opening,
+    Purpose,
+    TunnelError,
+    TunnelRefusal,
+    TunnelRefused,
+    TunnelUnavailable,
+)
 from meshnode.tunnel.ports import TunnelPaths
 from meshnode.tunnel.relay_table import RelayTable
 from meshnode.tunnel.settings import TunnelSettings
@@ -47,7 +55,6 @@ from proto.ids import NodeId
 from proto.messages import Fence, TunnelAnswer, TunnelBytes, TunnelCancel, TunnelCredit, TunnelRequest
 
 REMOVED = "removed from the mesh"
-UNAVAILABLE = "unavailable"
 
 
 class Tunnels:
@@ -109,7 +116,7 @@ class Tunnels:
             try:
                 stream, carrier = await self._asking.connect(peer, opening)
             except TunnelError as error:
-                code = error.code if isinstance(error, TunnelRefused) else UNAVAILABLE
+                code = error.code if isinstance(error, TunnelRefused) else TunnelRefusal.UNAVAILABLE
                 self.deny(peer, opening, code, error.text, by_us=False)
                 raise
             return self._ledger.enter(stream, peer, opening, carrier, opened_here=True)
@@ -145,7 +152,7 @@ class Tunnels:
     def deny(self, peer: NodeId, opening: Opening, code: str, reason: str, *, by_us: bool = True) -> None:
         """Report a tunnel that does not come about."""
         purpose, model = opening.purpose.value, opening.model[:100]
-        self._emit(TunnelDenied(peer=peer, purpose=purpose, model=model, code=code, reason=reason, by_us=by_us))
+        self._emit(TunnelDenied(peer=peer, purpose=purpose, model=model, code=str(code), reason=reason, by_us=by_us))
 
     def status(self) -> dict[str, Any]:
         """Plain JSON: where it listens, totals by carrier, and each open tunnel with its bytes."""

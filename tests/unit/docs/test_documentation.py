@@ -15,6 +15,7 @@ from meshnode.config_keys import SETTINGS
 from meshnode.events import CATALOGUE
 from meshnode.readiness.reasons import ReasonCode
 from meshnode.reference import pages
+from meshnode.tunnel import TunnelRefusal
 from proto.messages import RefusalCode
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +111,7 @@ def test_python_examples_run(page: Path) -> None:
 @each([page for page in WRITTEN if page.name in ("README.md", "troubleshooting.md")])
 def test_keys_and_codes_named_exist(page: Path) -> None:
     """Words such as `allow_relayed` are keys of the config, reason codes, codes of a refusal, or values of these."""
-    known = {*SETTINGS, *(code.value for code in ReasonCode), *(code.value for code in RefusalCode)}
+    codes = {code.value for kind in (ReasonCode, RefusalCode, TunnelRefusal) for code in kind}
+    known = {*SETTINGS, *codes}
     text = page.read_text(encoding="utf-8")
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) - known == set()
