@@ -30,6 +30,7 @@ _VERBS = {
     "models": "Models at hand here and in the mesh.",
     "plan": "Where a model's layers would go now, or what is short.",
     "split": "Wait for participants, then plan a model over them.",
+    "top": "The mesh in this terminal, live.",
     "ui": "Open the live page of this node and its mesh.",
     "events": "What happened, and with --follow what happens.",
     "doctor": "Check this node and its paths for what goes wrong in practice.",

@@ -76,9 +76,7 @@ class ControlClient:
             if line.startswith(b"data: "):
                 yield json.loads(line[6:])
 
-    def _ask(
-        self, method: str, route: str, body: Json | None, timeout_s: float | None
-    ) -> http.client.HTTPResponse:
+    def _ask(self, method: str, route: str, body: Json | None, timeout_s: float | None) -> http.client.HTTPResponse:
         connection = _UnixConnection(self._path, timeout_s)
         content = None if body is None else json.dumps(body)
         try:

@@ -83,9 +83,7 @@ def _too_many(
     return left_out
 
 
-def _width(
-    kept: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]], prose: frozenset[str]
-) -> int:
+def _width(kept: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[str]], prose: frozenset[str]) -> int:
     """Cells that a table of the columns `kept` needs at least."""
     from rich.cells import cell_len
 

@@ -20,8 +20,13 @@ _CODES = {"plan": DONE, "shortfall": SHORTFALL, "quorum_not_reached": QUORUM_NOT
 @click.argument("model")
 @wish_options
 @click.option("--quorum", type=click.IntRange(min=1), metavar="N", help="Fewest participants. Default: the config's.")
-@click.option("--deadline", "deadline_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Decide with what is there after this long. Default: the config's.")
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Decide with what is there after this long. Default: the config's.",
+)
 @click.option("--force-split", is_flag=True, default=None,
               help="Plan it over the mesh even where this node holds it alone.")  # fmt: skip
 @node_options
