@@ -19,6 +19,7 @@ from meshnode import __version__
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
 from meshnode.config_json import config_json
+from meshnode.control.approvals import Approvals
 from meshnode.control.members import Members
 from meshnode.control.metrics import EventCounts, Figures, metrics_text
 from meshnode.control.shapes import Json, mesh_models_of, summary_of
@@ -79,6 +80,7 @@ class Answers:
         self._name = name
         self._started_s = time.monotonic()
         self._asked: dict[str, Json] = {}
+        self._approvals = Approvals(admission, emit=emit)
         self._members = Members(
             admission, view=mesh.view, addresses=lambda: keeper.addresses, spread=mesh.spread, emit=emit
         )
@@ -169,6 +171,14 @@ class Answers:
     async def revoke_invite(self, token_id: str) -> Json:
         """Make a token worthless."""
         return self._members.revoke_invite(token_id)
+
+    def approvals(self) -> Json:
+        """Nodes that ask to be let in without a token, and for how long they are listened to."""
+        return self._approvals.shown()
+
+    async def approve(self, request: Json) -> Json:
+        """Open or close the desk for such nodes, or decide on the one with certain words."""
+        return self._approvals.act(request)
 
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""

@@ -82,7 +82,8 @@ async def _redeem(
 ) -> Redeemed:
     """Over an endpoint of its own: this node has no membership yet, so nothing but the redemption may happen on it."""
     gate = JoiningGate(mesh, time.time)
-    async with Endpoint(identity, mesh, gate, [str(config.listen)], TransportSettings(), _Silent(emit)) as endpoint:
+    observer = JoiningObserver(emit)
+    async with Endpoint(identity, mesh, gate, [str(config.listen)], TransportSettings(), observer) as endpoint:
         return await endpoint.redeem(token, wanted)
 
 
@@ -96,7 +97,7 @@ def _impossible(refused: JoinRefused, emit: Emit) -> JoinImpossible:
     return JoinImpossible(text, advice)
 
 
-class _Silent:
+class JoiningObserver:
     """The observer of an endpoint that only redeems: no link stays, so there is nothing to observe but events."""
 
     def __init__(self, emit: Emit) -> None:

@@ -190,6 +190,39 @@ class InviteRevoked(Event):
 
 
 @dataclass(frozen=True)
+class ApprovalOpened(Event):
+    """The operator opened this node to others that ask to be let in (`meshnode approve`), for so long."""
+
+    name: ClassVar[str] = "approval.opened"
+    level: ClassVar[Level] = Level.INFO
+    for_s: float
+    role: str
+
+
+@dataclass(frozen=True)
+class ApprovalDecided(Event):
+    """The operator compared the six words of a node that asks, and decided."""
+
+    name: ClassVar[str] = "approval.decided"
+    level: ClassVar[Level] = Level.INFO
+    node: str
+    address: str
+    role: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class ApprovalUsed(Event):
+    """A node that the operator had let in fetched its credential."""
+
+    name: ClassVar[str] = "approval.used"
+    level: ClassVar[Level] = Level.INFO
+    node: str
+    role: str
+    address: str
+
+
+@dataclass(frozen=True)
 class JoinAttempt(Event):
     """The joiner tried one address of the token: what came of it."""
 

@@ -114,6 +114,9 @@ class RefusalCode(StrEnum):
     LEAVING = "leaving"
     REMOVED = "removed"
     LINK_LIMIT = "link_limit"
+    APPROVAL_PENDING = "approval_pending"
+    APPROVAL_DENIED = "approval_denied"
+    APPROVAL_CLOSED = "approval_closed"
     UNREACHABLE = "unreachable"
     """The sender's probes went unanswered for the whole suspicion time: it holds the receiver dead."""
 

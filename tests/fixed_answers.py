@@ -61,6 +61,12 @@ class FixedAnswers:
     async def revoke_invite(self, token_id: str) -> Json:
         return {"token_id": token_id}
 
+    def approvals(self) -> Json:
+        return {"open_for_s": 0.0, "requests": []}
+
+    async def approve(self, request: Json) -> Json:
+        return {"echo": request}
+
     async def remove_node(self, request: Json) -> Json:
         raise ControlError.bad_field("node", request.get("node"), "a node of the mesh")
 

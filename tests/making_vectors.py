@@ -13,6 +13,8 @@ from typing import Any
 
 from making_members import MESH, NOW_UNIX_S, ROOT, Key, a_chain, a_credential
 
+from meshnode.transport.trial import trial_packet
+from proto.approval import commitment, words
 from proto.codec import encode_datagram, encode_frame, encode_part
 from proto.ids import BootId, short_id_of
 from proto.messages import (
@@ -24,6 +26,8 @@ from proto.messages import (
     Hello,
     Ping,
     Proof,
+    ReachReport,
+    ReachRequest,
     Refusal,
     RefusalCode,
     TunnelAnswer,
@@ -46,7 +50,7 @@ TOKEN_ID, NONCE = b"token id 16 byte", b"a nonce 16 bytes"
 
 def all_vectors() -> list[dict[str, Any]]:
     """Each with `name`, `what` and `hex` (or `text` for what is a text), in the order of a node's life."""
-    return [*_keys(), *_membership(), *_handshake(), *_gossip(), *_probes(), *_tunnels()]
+    return [*_keys(), *_membership(), *_approval(), *_handshake(), *_gossip(), *_probes(), *_tunnels(), *_reaching()]
 
 
 def _vector(name: str, what: str, data: bytes) -> dict[str, Any]:
@@ -94,6 +98,29 @@ def _membership() -> list[dict[str, Any]]:
                 ROOT, MESH, FOUNDER.node, chain=(), made_at_unix_s=NOW_UNIX_S, token_ids=(TOKEN_ID,), kept=(kept,)
             ),
         ),
+    ]
+
+
+def _approval() -> list[dict[str, Any]]:
+    ours, theirs = bytes(range(32)), bytes(range(32, 64))
+    shown = words(MESH, FOUNDER.node, CLIENT.node, ours, theirs)
+    return [
+        _vector(
+            "approval commitment",
+            "the client asks the founder, nonce 00..1f",
+            commitment(MESH, FOUNDER.node, CLIENT.node, ours),
+        ),
+        {"name": "approval words", "what": "the founder's nonce is 20..3f", "text": " ".join(shown)},
+    ]
+
+
+def _reaching() -> list[dict[str, Any]]:
+    nonce, address = bytes(range(32)), "192.0.2.1:4411"
+    report = ReachReport(nonce, (0,), 1472, (address,), "192.0.2.7:51000", NOW_UNIX_S * 1000)
+    return [
+        _vector("frame reach request", "nonce 00..1f, one address", encode_frame(ReachRequest(nonce, (address,)))),
+        _vector("frame reach report", "arrived at it, 1472 bytes at most", encode_frame(report)),
+        _vector("trial packet", "for the address at place 2", trial_packet(nonce, 2)),
     ]
 
 

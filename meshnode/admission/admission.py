@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from meshnode.admission.approving import ApprovalDesk
 from meshnode.admission.errors import AdmissionError, MayNotInvite, NotAMember, UnknownInvite
 from meshnode.admission.invite_book import Invite, InviteBook, InvitesFile
 from meshnode.admission.inviting import InviteRequest, MadeInvite, PinnedAddresses, make_invite
@@ -22,8 +23,8 @@ from meshnode.durable import DamagedState
 from meshnode.identity import Identity, SigningKey
 from meshnode.state import StateDirectory
 from proto.credential import BadCredential, BadCredentialReason, Lineage, Standing, read_chain, standing_of
-from proto.ids import MeshId, NodeId, mesh_id_of
-from proto.messages import RefusalCode, Revocations
+from proto.ids import MeshId, NodeId, mesh_id_of, short
+from proto.messages import Refusal, RefusalCode, Revocations
 from proto.parts import Role
 from proto.revocation import sign_revocation
 
@@ -69,6 +70,7 @@ class Admission:
         self._book = InviteBook(state.file("invites.json", InvitesFile, _INVITES_FIX))
         self.roll = MemberRoll(self.mesh, self._store.revoked)
         self._redeemer = Redeemer(identity.node, self.roll, self._book)
+        self.desk = ApprovalDesk(identity.node, self.mesh, random_bytes)
         self._call_roll()
 
     # --- what this node is
@@ -133,6 +135,27 @@ class Admission:
             return Refused(RefusalCode.ROLE_NOT_ALLOWED, error.text)
         return self._redeemer.redeem(
             token_text, joiner, source_address, now_unix_s, now_s, issuer=issuer, wanted=wanted
+        )
+
+    # --- approval, in place of an invite
+
+    def require_may_invite(self, now_unix_s: int) -> None:
+        """Raises `MayNotInvite` where this node can let nobody in."""
+        self._issuer(now_unix_s)
+
+    def approve(self, joiner: NodeId, role: Role, now_unix_s: int) -> tuple[bytes, ...] | Refusal:
+        """A chain for `joiner`, whose key was proved and whom the operator let in; or why there is none."""
+        try:
+            issuer = self._issuer(now_unix_s)
+        except MayNotInvite as error:
+            return Refusal(RefusalCode.ROLE_NOT_ALLOWED, error.text)
+        if (obstacle := issuer.obstacle(joiner, role)) is not None:
+            return Refusal(RefusalCode.ROLE_NOT_ALLOWED, "this member can't let it in", obstacle)
+        above = () if issuer.lineage is None else issuer.lineage.nodes
+        if self.roll.revoked.cut_in((*above, joiner)) is not None:
+            return Refusal(RefusalCode.REMOVED, "this node was removed from the mesh", short(joiner))
+        return issuer.issue(
+            joiner, role, may_invite=False, now_unix_s=now_unix_s, expires_at_unix_s=None, token_id=None
         )
 
     def revoke_invite(self, token_id_start: str, now_unix_s: int) -> RevokedInvite:

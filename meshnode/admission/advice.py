@@ -33,6 +33,9 @@ ADVICE: Final[dict[RefusalCode, str]] = {
     RefusalCode.FLOODING: "see what makes this node send so much",
     RefusalCode.LEAVING: "nothing: the peer is stopping",
     RefusalCode.REMOVED: "the node was removed: to return it needs an empty --state-dir and a new invite",
+    RefusalCode.APPROVAL_PENDING: "wait: the member's operator decides with `meshnode approve`",
+    RefusalCode.APPROVAL_DENIED: "ask the member's operator; compare the six words on both screens",
+    RefusalCode.APPROVAL_CLOSED: "run `meshnode approve` on a member first, or join with an invite token",
     RefusalCode.LINK_LIMIT: "nothing: other members take the link",
 }
 

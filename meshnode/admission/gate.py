@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from meshnode.admission.admission import Admission
 from meshnode.admission.redeeming import Admitted, Refused
-from meshnode.events import Event, InviteRedeemed, InviteRefused
+from meshnode.events import ApprovalUsed, Event, InviteRedeemed, InviteRefused
+from proto.approval import read_text
 from proto.credential import BadCredential, BadCredentialReason, verify_chain
 from proto.ids import MeshId, NodeId
 from proto.messages import Refusal, RefusalCode
@@ -56,6 +57,8 @@ class MemberGate:
     ) -> tuple[bytes, ...] | Refusal:
         """Redeem an invite token for `joiner`, who has proved its key, with the `role` it asks for: its new chain, or
         why not. `too_many_failures` asks the caller to close without a word."""
+        if read_text(token) is not None:
+            return self._approve(token, joiner, source_address, role)
         now_unix_s = int(self._wall_clock())
         answer = self._admission.redeem(token, joiner, source_address, now_unix_s, self._clock(), role)
         if isinstance(answer, Refused):
@@ -64,6 +67,19 @@ class MemberGate:
         self._admission.roll.admit(joiner, answer.chain, now_unix_s)
         self._report_admitted(answer, joiner)
         return answer.chain
+
+    def _approve(
+        self, text: str, joiner: NodeId, source_address: str, role: Role | None
+    ) -> tuple[bytes, ...] | Refusal:
+        answer = self._admission.desk.answer(text, joiner, source_address, role, self._clock())
+        if isinstance(answer, Refusal):
+            return answer
+        now_unix_s = int(self._wall_clock())
+        chain = self._admission.approve(joiner, answer.role, now_unix_s)
+        if not isinstance(chain, Refusal):
+            self._admission.roll.admit(joiner, chain, now_unix_s)
+            self._emit(ApprovalUsed(joiner, answer.role.value, source_address))
+        return chain
 
     def is_revoked(self, node: NodeId) -> bool:
         """True where a valid revocation names `node` or an ancestor of its chain."""

@@ -21,6 +21,7 @@ _VERBS = {
     "init": "Make this node's key and its mesh without running it.",
     "invite": "Make a token that lets others join.",
     "invites": "List the tokens this node issued, or revoke one.",
+    "approve": "Let a node in that asks, after comparing six words.",
     "remove": "Remove a node from the mesh for good.",
     "leave": "Leave the mesh for good.",
     "drain": "Take no new stages on this node, before a restart or an update.",

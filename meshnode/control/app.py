@@ -75,6 +75,8 @@ def control_app(
         Route("/v1/invites", handlers.read(lambda: {"invites": surface.invites()})),
         Route("/v1/invites", handlers.act(surface.create_invite), methods=["POST"]),
         Route("/v1/invites/{token_id}", handlers.revoke, methods=["DELETE"]),
+        Route("/v1/approvals", handlers.read(surface.approvals)),
+        Route("/v1/approvals", handlers.act(surface.approve), methods=["POST"]),
         Route("/v1/remove", handlers.act(surface.remove_node), methods=["POST"]),
         Route("/v1/drain", handlers.act(surface.drain), methods=["POST"]),
         Route("/v1/doctor", handlers.act(surface.doctor), methods=["POST"]),

@@ -90,6 +90,12 @@ class ControlSurface(Protocol):
     async def revoke_invite(self, token_id: str) -> Json:
         """Make a token worthless."""
 
+    def approvals(self) -> Json:
+        """Nodes that ask to be let in without a token, and for how long they are listened to."""
+
+    async def approve(self, request: Json) -> Json:
+        """Open or close the desk for such nodes, or decide on the one with certain words."""
+
     async def remove_node(self, request: Json) -> Json:
         """Remove a node and every chain through it, or tell what that would take along."""
 

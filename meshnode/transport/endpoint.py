@@ -215,7 +215,14 @@ class Endpoint:
 
         The link is closed again: the node comes back as a member. Raises `JoinRefused`.
         """
-        redemption = Redemption(token, role, self._identity.node, self._mesh)
+        return await self._redeem(Redemption.of_invite(token, role, self._identity.node, self._mesh))
+
+    async def apply(self, text: str, role: Role | None, member: NodeId, addresses: Sequence[str]) -> Redeemed:
+        """Say `text` to `member`, whose key is pinned, as one says a token: a step of asking for approval. Raises
+        `JoinRefused`, with `approval_pending` where the next step is due."""
+        return await self._redeem(Redemption.at(text, role, member, addresses))
+
+    async def _redeem(self, redemption: Redemption) -> Redeemed:
         dial = self._dials.start_redeeming(redemption)
         try:
             with anyio.move_on_after(REDEEM_DEADLINE_S):

@@ -11,6 +11,7 @@ another version) lets the race go on; every other one ends it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -61,10 +62,20 @@ class JoinRefused(Exception):
 
 
 class Redemption:
-    """One try: the token, the role asked for, and, in the end, what came of it."""
+    """One try: what is said for a token, the role asked for, whom to say it to, and, in the end, what came of it."""
 
-    def __init__(self, text: str, role: Role | None, own: NodeId, mesh: MeshId) -> None:
-        """Raises `JoinRefused` where no member needs to be asked: `malformed`, `wrong_mesh`, `names_self`."""
+    def __init__(self, text: str, role: Role | None, targets: tuple[Target, ...]) -> None:
+        self.text = text
+        self.role = role
+        self.targets = targets
+        self.finished = anyio.Event()
+        self._redeemed: Redeemed | None = None
+        self._refusal = Refusal(RefusalCode.INVITER_UNREACHABLE, "no pinned member answered at any of its addresses")
+
+    @classmethod
+    def of_invite(cls, text: str, role: Role | None, own: NodeId, mesh: MeshId) -> Redemption:
+        """The try with an invite token. Raises `JoinRefused` where no member needs to be asked: `malformed`,
+        `wrong_mesh`, `names_self`."""
         try:
             token = parse_token(text)
         except WireError as error:
@@ -74,12 +85,12 @@ class Redemption:
             raise JoinRefused(Refusal(RefusalCode.WRONG_MESH, sentence, short(token.mesh), short(mesh)))
         if any(member.node == own for member in token.members):
             raise JoinRefused(Refusal(RefusalCode.NAMES_SELF, "the invite points at this very node"))
-        self.text = text
-        self.role = role
-        self.targets = _targets_of(token)
-        self.finished = anyio.Event()
-        self._redeemed: Redeemed | None = None
-        self._refusal = Refusal(RefusalCode.INVITER_UNREACHABLE, "no pinned member answered at any of its addresses")
+        return cls(text, role, _targets_of(token))
+
+    @classmethod
+    def at(cls, text: str, role: Role | None, member: NodeId, addresses: Sequence[str]) -> Redemption:
+        """The try with a text that is no token, at one member whose key is pinned."""
+        return cls(text, role, tuple(Target(member, name) for name in _names(addresses)))
 
     def succeed(self, redeemed: Redeemed) -> None:
         """A member let this node in."""
@@ -112,7 +123,7 @@ def _targets_of(token: InviteToken) -> tuple[Target, ...]:
     return tuple(dict.fromkeys(target for target in chain(*zip_longest(*by_member)) if target is not None))
 
 
-def _names(addresses: tuple[str, ...]) -> list[tuple[str, int] | tuple[str, int, int, int]]:
+def _names(addresses: Sequence[str]) -> list[tuple[str, int] | tuple[str, int, int, int]]:
     found = []
     for address in addresses:
         try:

@@ -33,7 +33,7 @@ from proto.messages import Refusal, RefusalCode
 SHED_PAUSE_S = 1.0
 """Shortest time between two reports of dropped handshakes."""
 RESTARTED = "restarted"
-_QUIET = frozenset({RefusalCode.DUPLICATE_LINK, RefusalCode.LEAVING})
+_QUIET = frozenset({RefusalCode.DUPLICATE_LINK, RefusalCode.LEAVING, RefusalCode.APPROVAL_PENDING})
 """Ends that are no refusal in the sense of an event."""
 CONFLICT_ADVICE = (
     "two processes run with one node key, such as a copied state directory: stop one of them and give it a state"
