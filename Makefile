@@ -6,7 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-page test-long lint bench docs clean help
+WHEELS ?= .wheels
+ENGINE := $(shell sed -n 's/^ *"llama-cpp-python==\([^"]*\)".*/\1/p' pyproject.toml)
+ENGINE_VENV := .venv-engine
+
+.PHONY: run test test-engine test-page test-long lint bench bench-engine docs clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -35,7 +39,27 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and the import contract
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-dev  ## the whole test suite (some minutes)
-	$(BIN)/pytest -m 'not long and not browser'
+	$(BIN)/pytest -m 'not long and not browser and not engine'
+
+$(WHEELS)/.llama-cpp-python-$(ENGINE): $(VENV)/.made
+	@mkdir -p $(WHEELS)
+	@echo "building llama-cpp-python $(ENGINE) with its RPC backend: about seven minutes on two cores, once"
+	CMAKE_ARGS="-DGGML_RPC=ON" $(PIP) wheel --no-deps --wheel-dir $(WHEELS) llama-cpp-python==$(ENGINE)
+	@touch $@
+
+# An environment of its own on top of the other: the rest of the suite runs as on a machine without an engine.
+$(ENGINE_VENV)/.installed: $(VENV)/.installed-dev $(WHEELS)/.llama-cpp-python-$(ENGINE)
+	@$(PYTHON) -m venv $(ENGINE_VENV)
+	@base=$$(echo $(abspath $(VENV))/lib/python*/site-packages) && own=$$(echo $(ENGINE_VENV)/lib/python*/site-packages) \
+		&& echo "import site; site.addsitedir('$$base')" > "$$own/base.pth"
+	$(ENGINE_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --find-links $(WHEELS) llama-cpp-python==$(ENGINE)
+	@touch $@
+
+test-engine: $(ENGINE_VENV)/.installed  ## real inference over real nodes; builds llama.cpp the first time
+	$(ENGINE_VENV)/bin/python -m pytest -m engine --timeout=300
+
+bench-engine: $(ENGINE_VENV)/.installed  ## tokens per second: one process, split over plain TCP, split over the mesh
+	PYTHONPATH=tests $(ENGINE_VENV)/bin/python -m bench.engine
 
 test-page: $(VENV)/.installed-dev  ## the live page in a real browser (needs chromium on PATH)
 	$(BIN)/pytest -m browser
@@ -50,4 +74,4 @@ docs: $(VENV)/.installed-dev  ## make the reference pages from the code
 	$(BIN)/python -m meshnode.reference .
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ENGINE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -105,7 +105,8 @@ class Demo:
         process = subprocess.Popen(
             [
                 *_meshnode("run", *shown, *PACE),
-                "--state-dir", str(state), "--listen", "127.0.0.1:0", "--log-format", "json", "--log-file", str(log),
+                "--state-dir", str(state), "--listen", "127.0.0.1:0", "--api-port", "0",
+                "--log-format", "json", "--log-file", str(log),
                 "--control-socket", str(control / "c"), "--stop-on-eof",
             ],
             env=_environment(token), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,

