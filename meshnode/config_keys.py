@@ -338,6 +338,13 @@ class NodeConfig:
         example='"/var/log/meshnode.log"', default_text="stdout",
     )] = None  # fmt: skip
 
+    otlp_endpoint: Annotated[str | None, Key(
+        _LOG, values.http_url,
+        "Send traces of each split's life to this OpenTelemetry collector (OTLP over HTTP). Needs the extra"
+        " `meshnode[otel]`.",
+        example='"http://localhost:4318"', default_text="off",
+    )] = None  # fmt: skip
+
     @property
     def memory_bandwidth_bytes_per_s(self) -> int | None:
         """`memory_bandwidth_gb_s` in bytes per second."""

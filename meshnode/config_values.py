@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from proto.ids import NodeId, parse_node_id
 
@@ -202,6 +203,20 @@ def loopback_address(value: object) -> SocketAddress:
     if not ipaddress.ip_address(address.host).is_loopback:
         raise WrongValue("a loopback address such as 127.0.0.1:9338: the control interface is not for networks")
     return address
+
+
+def http_url(value: object) -> str:
+    """An `http` or `https` URL with a host."""
+    expected = "a URL such as http://localhost:4318"
+    if not isinstance(value, str) or any(character.isspace() for character in value):
+        raise WrongValue(expected)
+    try:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise WrongValue(expected)
+    except ValueError as error:
+        raise WrongValue(expected) from error
+    return value
 
 
 def static_peer(value: object) -> StaticPeer:

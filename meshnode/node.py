@@ -45,6 +45,7 @@ from meshnode.reaching import Reaching
 from meshnode.service import sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
+from meshnode.tracing import TracingUnavailable, traced
 from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.endpoint import Endpoint
@@ -159,6 +160,7 @@ class Node:
             removed=self._removed,
         )
         async with AsyncExitStack() as stack:
+            self._trace(stack)
             endpoint = await stack.enter_async_context(self._endpoint(mesh))
             mesh.attach(endpoint)
             tunnels = self._tunnels(mesh, endpoint)
@@ -201,6 +203,13 @@ class Node:
             raise self._stop.failure
 
     # --- the parts ---
+
+    def _trace(self, stack: AsyncExitStack) -> None:
+        """Send traces for as long as `stack` lasts, where the config says so."""
+        try:
+            stack.enter_context(traced(self._config.otlp_endpoint, self._identity.node, self._name, self._log.listen))
+        except TracingUnavailable as error:
+            raise NodeFailed(error.text, error.advice) from error
 
     def _role_now(self) -> Role:
         try:

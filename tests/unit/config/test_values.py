@@ -82,3 +82,15 @@ def test_numbers_are_finite_and_in_range(found: object) -> None:
 def test_static_peer_needs_a_whole_node_id() -> None:
     with pytest.raises(WrongValue, match="NODE_ID@ADDR:PORT"):
         values.static_peer("short@1.2.3.4:1")
+
+
+def test_url_of_a_collector_is_kept_as_it_is() -> None:
+    assert values.http_url("http://[::1]:4318/otlp") == "http://[::1]:4318/otlp"
+
+
+@pytest.mark.parametrize(
+    "found", ["localhost:4318", "ftp://host", "http://", "http://a b", "http://host:0", "http://[", 7]
+)
+def test_what_is_no_http_url_is_refused(found: object) -> None:
+    with pytest.raises(WrongValue, match="a URL such as"):
+        values.http_url(found)
