@@ -16,7 +16,9 @@ from meshnode.cli.output import print_json, printable
 from meshnode.exit_codes import UNREACHABLE
 
 if TYPE_CHECKING:
+    from meshnode.config import NodeConfig
     from meshnode.doctor import Finding
+    from meshnode.doctor.machine import MachineFacts
 
 MAX_WIDTH = 100
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -24,7 +26,7 @@ _TITLES = {
     "config": "configuration key", "daemon": "node of", "state_directory": "state directory", "identity": "keys in",
     "addresses": "addresses of", "nat": "NAT before", "reachability": "path to", "path_mtu": "packet size to",
     "clock": "clock of", "versions": "version of", "memory": "memory of", "devices": "device", "limits": "limits of",
-    "port": "UDP port",
+    "port": "UDP port", "engine": "engine of",
 }  # fmt: skip
 
 
@@ -33,8 +35,8 @@ _TITLES = {
 @json_option
 def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
     """Check what goes wrong in practice and say what to do: the state directory, memory and its limits, devices, the
-    UDP port, the paths to each peer in both directions, packet sizes, NAT, clocks, versions, keys in use twice, and
-    addresses that can't be right.
+    engine, the UDP port, the paths to each peer in both directions, packet sizes, NAT, clocks, versions, keys in use
+    twice, and addresses that can't be right.
 
     Without a running node it checks what can be checked then. Exit codes: 0 all well, 1 the worst finding is a
     warning, 2 it is an error.
@@ -81,13 +83,32 @@ def _examined_here(state_dir: Path | None, config_file: Path | None, failure: Fa
         checked = "whether the node runs and answers"
         grade = Grade.WARNING if failure.exit_code == UNREACHABLE else Grade.ERROR
         findings.append(Finding("daemon", grade, str(config.state_dir), checked, failure.message, failure.advice))
-        findings += check_machine(look_at_machine(config, running=False), client=config.client)
+        machine = look_at_machine(config, running=False)
+        findings += check_machine(machine, client=config.client)
+        findings += _engine_here(config, machine)
     return {
         "running": False,
         "worst": worst(findings).value,
         "findings": [finding.to_dict() for finding in findings],
         "peers": [],
     }
+
+
+def _engine_here(config: NodeConfig, machine: MachineFacts) -> list[Finding]:
+    """What a node would find at its start."""
+    import anyio
+
+    from meshnode.doctor.engines import EngineFacts, check_engines
+    from meshnode.engine.found import NoEngine, find_engine
+
+    devices = tuple(device.id for device in machine.capacity.devices)
+    if config.client:
+        return check_engines(EngineFacts(is_client=True, word=None))
+    try:
+        engine = anyio.run(find_engine, config.rpc_server, config.llama_server)
+    except NoEngine as missing:
+        return check_engines(EngineFacts(False, None, missing.reason, missing.advice, devices))
+    return check_engines(EngineFacts(False, engine.word, devices=devices))
 
 
 def _print(findings: list[Finding]) -> None:

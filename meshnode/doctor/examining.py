@@ -16,6 +16,7 @@ from meshnode.config import NodeConfig
 from meshnode.config_values import socket_address
 from meshnode.control.ring import EventRing
 from meshnode.control.shapes import Json
+from meshnode.doctor.engines import EngineFacts, check_engines
 from meshnode.doctor.finding import worst
 from meshnode.doctor.machine import check_machine, look_at_machine
 from meshnode.doctor.mesh import Conflict, MeshFacts, check_mesh
@@ -24,6 +25,7 @@ from meshnode.logs import Record
 from meshnode.membership.view import MeshView, NodeView
 from meshnode.mesh import Mesh
 from meshnode.reaching import Reached, Reaching
+from meshnode.resources import MachineCapacity
 from proto.ids import NodeId
 from proto.messages import RefusalCode
 from proto.parts import Role
@@ -60,7 +62,11 @@ class Examiner:
         reached = await self._reaching.reach_all()
         machine = await to_thread.run_sync(lambda: look_at_machine(self._config, running=True))
         mesh = self._mesh_facts(reached, await to_thread.run_sync(interface_addresses))
-        findings = [*check_machine(machine, client=self._role is Role.CLIENT), *check_mesh(mesh)]
+        is_client = self._role is Role.CLIENT
+        engine = _engine_facts(self._mesh.view(), self._ring.records(), is_client, machine.capacity)
+        findings = [
+            *check_machine(machine, client=is_client), *check_engines(engine, mesh.peers), *check_mesh(mesh),
+        ]  # fmt: skip
         return {
             "worst": worst(findings).value,
             "findings": [finding.to_dict() for finding in findings],
@@ -97,6 +103,7 @@ def _peer(node: NodeView, reached: Reached | None) -> PeerFacts:
         status=node.status.value,
         addresses=node.identity.addresses if node.identity else (),
         software=node.identity.software if node.identity else "",
+        engine=node.identity.engine if node.identity else None,
         path=None if link is None else link.path.value,
         link_address=None if link is None else link.address,
         dialled_by_us=link is not None and link.dialled_by_us,
@@ -109,6 +116,22 @@ def _peer(node: NodeView, reached: Reached | None) -> PeerFacts:
         clock_ahead_s=found.clock_ahead_s,
         clock_error_s=found.clock_error_s,
     )
+
+
+def _engine_facts(
+    view: MeshView, records: Iterable[Record], is_client: bool, capacity: MachineCapacity
+) -> EngineFacts:
+    own = view.nodes.get(view.local)
+    word = None if own is None or own.identity is None else own.identity.engine
+    reason = advice = ""
+    died: list[str] = []
+    for record in records:
+        if record["event"] == "engine.missing":
+            reason, advice = str(record["reason"]), str(record["advice"])
+        elif record["event"] == "engine.died":
+            died.append(f"{record['part']} of {record['model']}: {record['how']}")
+    devices = tuple(device.id for device in capacity.devices)
+    return EngineFacts(is_client, word, reason, advice, devices, tuple(died[-3:]))
 
 
 def _told(records: Iterable[Record]) -> tuple[tuple[Conflict, ...], tuple[str, ...]]:

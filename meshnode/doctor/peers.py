@@ -19,6 +19,7 @@ class PeerFacts:
     status: str
     addresses: tuple[str, ...] = ()
     software: str = ""
+    engine: str | None = None
     path: str | None = None
     link_address: str | None = None
     dialled_by_us: bool = False

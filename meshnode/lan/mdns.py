@@ -38,6 +38,7 @@ class LanUnavailable(Exception):
 def announced(member: FoundMember, interfaces: Sequence[str] = ()) -> Iterator[None]:
     """Announce `member` inside the block, on the interfaces with these addresses or on all. Raises
     `LanUnavailable`."""
+    _require_library()
     from zeroconf import ServiceInfo
 
     hosts = [ipaddress.ip_address(text.rpartition(":")[0].strip("[]")) for text in member.addresses]
@@ -59,6 +60,7 @@ def announced(member: FoundMember, interfaces: Sequence[str] = ()) -> Iterator[N
 
 def look_around(for_s: float, interfaces: Sequence[str] = ()) -> list[FoundMember]:
     """Every member that announces itself within `for_s` seconds, at most `MAX_FOUND`. Raises `LanUnavailable`."""
+    _require_library()
     from zeroconf import ServiceBrowser, ServiceListener
 
     names: dict[str, None] = {}
@@ -87,12 +89,17 @@ def look_around(for_s: float, interfaces: Sequence[str] = ()) -> list[FoundMembe
     return found
 
 
-@contextlib.contextmanager
-def _opened(interfaces: Sequence[str]) -> Iterator[Zeroconf]:
+def _require_library() -> None:
     try:
-        from zeroconf import InterfaceChoice, Zeroconf
+        import zeroconf  # noqa: F401  asked for, not used
     except ImportError as error:
         raise LanUnavailable("finding meshes on the local network needs the library zeroconf", INSTALL) from error
+
+
+@contextlib.contextmanager
+def _opened(interfaces: Sequence[str]) -> Iterator[Zeroconf]:
+    from zeroconf import InterfaceChoice, Zeroconf
+
     try:
         zeroconf = Zeroconf(interfaces=list(interfaces) or InterfaceChoice.All)
     except OSError as error:

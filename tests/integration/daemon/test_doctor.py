@@ -10,7 +10,7 @@ from pathlib import Path
 from making_nodes import MESHNODE, Nodes, environment
 
 MESH_CHECKS = {"identity", "addresses", "nat", "reachability", "path_mtu", "clock", "versions"}
-MACHINE_CHECKS = {"state_directory", "memory", "devices", "limits", "port"}
+MACHINE_CHECKS = {"state_directory", "memory", "devices", "limits", "port", "engine"}
 
 
 def test_healthy_mesh_is_found_healthy_by_both_nodes_at_once(nodes: Nodes) -> None:

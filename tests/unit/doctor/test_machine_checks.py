@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshnode.config import load_config
-from meshnode.doctor import Finding, Grade, check_machine
+from meshnode.doctor import Finding, Grade, PeerFacts, check_machine
+from meshnode.doctor.engines import EngineFacts, check_engines
 from meshnode.doctor.machine import MachineFacts, look_at_machine
 from meshnode.doctor.state_files import StateFacts, check_state, look_at_state
 from meshnode.state import StateDirectory
@@ -106,3 +107,27 @@ def test_memory_that_exceeds_what_is_there_is_a_warning(tmp_path: Path) -> None:
     config = load_config(flags, environment={}, file=Path(os.devnull))
     (memory,) = [one for one in check_machine(look_at_machine(config, running=True)) if one.check == "memory"]
     assert (memory.grade, memory.subject) == (Grade.WARNING, "declare_usable")
+
+
+def test_engine_that_is_missing_is_a_warning_with_its_reason_and_a_client_needs_none() -> None:
+    (missing,) = check_engines(EngineFacts(False, None, "no llama.cpp was found", "install it"))
+    assert (missing.grade, missing.advice) == (Grade.WARNING, "install it")
+    assert "no llama.cpp was found" in missing.found
+    (needless,) = check_engines(EngineFacts(True, None))
+    assert needless.grade is Grade.OK
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "fits"),
+    [("7.0.0", "7.0.0", True), ("7.1.0", "7.0.0", True), ("7.0.0", "7.1.0", True), ("7.0.0", "6.0.0", False)],
+)
+def test_engines_of_a_mesh_must_fit_together(here: str, there: str, fits: bool) -> None:
+    peer = PeerFacts("b" * 52, "study", "alive", engine=f"llama.cpp rpc {there}")
+    found = check_engines(EngineFacts(False, f"llama.cpp rpc {here}", devices=("cpu",)), [peer])
+    assert "its devices: CPU" in found[0].found
+    assert [one.subject for one in found[1:]] == ([] if fits else [peer.called])
+
+
+def test_engine_process_that_died_is_a_warning() -> None:
+    facts = EngineFacts(False, "llama.cpp rpc 7.0.0", died=("stage of m: signal 9",) * 2)
+    assert [one.found for one in check_engines(facts)[1:]] == ["stage of m: signal 9"]

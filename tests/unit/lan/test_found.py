@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from making_members import MESH, Key
 
+from meshnode.lan import LanUnavailable, announced, look_around
 from meshnode.lan.found import MAX_ADDRESSES, MAX_NAME, FoundMember, by_mesh, read_announcement
 
 NODE = Key("member").node
@@ -50,3 +53,13 @@ def test_meshes_are_grouped_and_a_member_counts_once() -> None:
     other = FoundMember(MESH, Key("other").node, "study", ("10.0.0.3:1",))
     (mesh,) = by_mesh([*twice, other])
     assert (mesh.fingerprint, mesh.called, len(mesh.members)) == (MESH[:10], "attic, study", 2)
+
+
+def test_missing_library_is_said_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+    with pytest.raises(LanUnavailable, match="needs the library zeroconf") as caught:
+        look_around(0.0)
+    assert "meshnode[lan]" in caught.value.advice
+    member = FoundMember(MESH, NODE, "attic", ("10.0.0.1:1",))
+    with pytest.raises(LanUnavailable), announced(member):
+        pass

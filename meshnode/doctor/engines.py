@@ -1,0 +1,64 @@
+"""Checks of the engine: whether this machine has one that works, and whether its peers' fit to it. No I/O.
+
+What lives here: `EngineFacts`, `check_engines`. What does not: finding and trying out an engine
+(`meshnode.engine.found`), which a node does at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from meshnode.doctor.finding import Finding, Grade
+from meshnode.doctor.peers import PeerFacts
+from meshnode.engine.devices import engine_device_names
+from proto.engines import rpc_version_of
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """`word` is the engine as records say it, None where there is none; `reason` and `advice` say why. `devices` are
+    the ids of those offered, `died` what was said of engine processes that ended by themselves, oldest first."""
+
+    is_client: bool
+    word: str | None
+    reason: str = ""
+    advice: str = ""
+    devices: tuple[str, ...] = ()
+    died: tuple[str, ...] = ()
+
+
+def check_engines(facts: EngineFacts, peers: Sequence[PeerFacts] = ()) -> list[Finding]:
+    """This machine's engine, then the peers' against it."""
+    return [_own(facts), *_deaths(facts), *_others(facts, peers)]
+
+
+def _own(facts: EngineFacts) -> Finding:
+    checked = "an engine that was found and tried out, and the devices it is given"
+    if facts.is_client:
+        return Finding("engine", Grade.OK, "this node", checked, "a client holds no stages and needs none")
+    if facts.word is None:
+        found = f"none: {facts.reason or 'see the event engine.missing'}. Plans can be asked for, none is carried out"
+        return Finding("engine", Grade.WARNING, "this node", checked, found, facts.advice)
+    names = ", ".join(engine_device_names(facts.devices)) or "none"
+    return Finding("engine", Grade.OK, "this node", checked, f"{facts.word}; its devices: {names}")
+
+
+def _deaths(facts: EngineFacts) -> Iterator[Finding]:
+    checked = "engine processes that ended by themselves"
+    for text in dict.fromkeys(facts.died):
+        advice = "see the event engine.died for its last words; too little memory is the usual cause"
+        yield Finding("engine", Grade.WARNING, "this node", checked, text, advice)
+
+
+def _others(facts: EngineFacts, peers: Sequence[PeerFacts]) -> Iterator[Finding]:
+    """Two nodes share a split if one can serve the other's coordinator; which one coordinates is not known here."""
+    own = rpc_version_of(facts.word)
+    for peer in peers:
+        theirs = rpc_version_of(peer.engine)
+        if own is None or theirs is None or own.can_serve(theirs) or theirs.can_serve(own):
+            continue
+        checked = "RPC versions of members' engines, which stages of one split must share"
+        advice = "use the same build of llama.cpp on both"
+        found = f"{peer.engine}; here {facts.word}"
+        yield Finding("engine", Grade.WARNING, peer.called, checked, found, advice)
