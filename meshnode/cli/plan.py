@@ -27,7 +27,9 @@ PLAN_TIMEOUT_S = 300.0
               help="Also say why each node is in or out, what binds, and what the next best plan is.")  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Also draw the plan into this file.")  # fmt: skip
-@click.option("--export", type=click.Choice(("json",)), help="Print the plan for other programs; the same as --json.")
+@click.option("--export", type=click.Choice(("llama.cpp", "vllm", "json")),
+              help="Print the plan for those who run engines themselves: llama.cpp's command lines for each node,"
+                   " vLLM's settings (with --engine chain), or JSON.")  # fmt: skip
 @node_options
 @json_option
 def command(
@@ -46,21 +48,41 @@ def command(
       meshnode plan ./model.gguf --objective fewest --svg plan.svg
       meshnode plan llama-3.3-70b-q4_k_m --nodes my-machines.toml --explain
       meshnode plan llama-3.3-70b-q4_k_m --nodes my-machines.toml --json | jq .gap
+      meshnode plan ./model.gguf --export llama.cpp
     """
     wish = wish_of(model, options)
+    peers: list[Json] = []
     if nodes_file is not None:
-        outcome, names = _offline(wish, nodes_file, svg is not None), {}
+        outcome = _offline(wish, nodes_file, svg is not None)
     else:
         client = client_of(state_dir, config_file)
         outcome = client.post("/v1/plan", wish | {"picture": svg is not None}, timeout_s=PLAN_TIMEOUT_S)
-        names = {} if as_json else client.names()
+        peers = [] if as_json else client.get("/v1/peers")["peers"]
     _draw(outcome.pop("picture", None), svg)
     if as_json or export == "json":
         print_json(outcome)
         code = DONE if outcome["result"] == "plan" else SHORTFALL
+    elif export is not None and outcome["result"] == "plan":
+        code = _export(export, outcome, wish["model"], peers)
     else:
-        code = print_outcome(outcome, names)
+        code = print_outcome(outcome, {peer["node"]: peer["name"] for peer in peers})
     raise SystemExit(code)
+
+
+def _export(engine: str, outcome: Json, model: str, peers: list[Json]) -> int:
+    """Print the plan in an engine's own words."""
+    from meshnode.engine.export import NotExportable, llama_cpp_lines, vllm_lines
+
+    names = {peer["node"]: peer["name"] for peer in peers}
+    hosts = {peer["node"]: peer["addresses"][0].rpartition(":")[0] for peer in peers if peer["addresses"]}
+    file = model if "/" in model or model.endswith(".gguf") else f"{model}.gguf" if engine == "llama.cpp" else model
+    try:
+        is_llama = engine == "llama.cpp"
+        lines = llama_cpp_lines(outcome, file, names, hosts) if is_llama else vllm_lines(outcome, file, names)
+    except NotExportable as error:
+        raise Failure(f"--export {engine}: {error}", exit_code=BAD_USAGE) from error
+    click.echo("\n".join(lines))
+    return DONE
 
 
 def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:

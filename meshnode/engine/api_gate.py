@@ -40,19 +40,23 @@ class ApiGate:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        refusal = self._refusal(headers, origin)
+        # A browser asks first, without the key, whether it may send one (Fetch standard, CORS preflight).
+        is_preflight = origin is not None and scope["method"] == "OPTIONS"
+        refusal = self._refusal(headers, origin, is_preflight)
         if refusal is not None:
             await refusal(scope, receive, send)
-        elif origin is not None and scope["method"] == "OPTIONS":
+        elif origin is not None and is_preflight:
             await Response(status_code=204, headers=_cors(origin))(scope, receive, send)
         else:
             await self._serve(scope, receive, send, origin)
 
-    def _refusal(self, headers: Headers, origin: str | None) -> Response | None:
+    def _refusal(self, headers: Headers, origin: str | None, is_preflight: bool) -> Response | None:
         if _host_of("//" + headers.get("host", "")) not in LOOPBACK_NAMES:
             return _refused(403, "wrong_host", "this interface answers to loopback names only")
         if origin is not None and _host_of(origin) not in LOOPBACK_NAMES:
             return _refused(403, "wrong_origin", "pages of other sites may not use this interface")
+        if is_preflight:
+            return None
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if self._key is not None and not hmac.compare_digest(given.encode(), self._key.encode()):
             return _refused(401, "invalid_api_key", "send `Authorization: Bearer KEY` with this node's api_key")

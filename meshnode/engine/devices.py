@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 CPU: Final = "CPU"
-METAL: Final = "Metal"
-METAL_ID: Final = "metal"
+_OTHERS: Final = {"cpu": CPU, "metal": "Metal"}
 _CARD_PREFIXES: Final = ("GPU-", "MIG-")
 
 
@@ -26,15 +25,16 @@ def is_card(device: str) -> bool:
 
 
 def engine_device_names(devices: Sequence[str]) -> tuple[str, ...]:
-    """What the engine calls `devices` in a process with the environment of `engine_environment(devices)`."""
+    """What the engine calls `devices` in a process with the environment of `engine_environment(devices)`. An id of
+    another make, as a nodes file may have, is taken for a card."""
     names = []
     cards = 0
     for device in devices:
-        if is_card(device):
+        if device in _OTHERS:
+            names.append(_OTHERS[device])
+        else:
             names.append(f"CUDA{cards}")
             cards += 1
-        else:
-            names.append(METAL if device == METAL_ID else CPU)
     return tuple(names)
 
 

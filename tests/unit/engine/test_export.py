@@ -1,0 +1,54 @@
+"""Plans for those who run engines themselves."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from planning_makers import a_plan
+
+from meshnode.engine.export import NotExportable, llama_cpp_lines, plan_of, vllm_lines
+
+NAMES = {"node0": "attic", "node1": "study", "node2": "loft"}
+HOSTS = {"node1": "192.168.1.5", "node2": "192.168.1.6"}
+
+
+def test_plan_comes_back_from_its_json() -> None:
+    plan = a_plan((7, 11))
+    again = plan_of(plan.to_dict())
+    assert (again.stages, again.context, again.coordinator) == (plan.stages, plan.context, plan.coordinator)
+
+
+def test_llama_cpp_gets_a_line_for_each_node_with_the_plans_counts() -> None:
+    plan = a_plan((4, 7, 7), devices=["GPU-1", "cpu", "GPU-2"])
+    lines = llama_cpp_lines(plan.to_dict(), "tiny.gguf", NAMES, HOSTS)
+    study = lines[lines.index("# on study (node1)") + 1]
+    loft = lines[lines.index("# on loft (node2)") + 1]
+    assert study == "rpc-server --host 192.168.1.5 --port 50052 --device CPU --cache"
+    assert loft == "CUDA_VISIBLE_DEVICES=GPU-2 rpc-server --host 192.168.1.6 --port 50052 --device CUDA0 --cache"
+    words = shlex.split(lines[-1])
+    assert words[:2] == ["CUDA_VISIBLE_DEVICES=GPU-1", "llama-server"]
+    assert words[words.index("--rpc") + 1] == "192.168.1.5:50052,192.168.1.6:50052"
+    assert words[words.index("--device") + 1] == "CUDA0,RPC0,RPC1"
+    assert words[words.index("--tensor-split") + 1] == "4,7,8"
+    assert "no authentication" in lines[0]
+
+
+def test_plan_that_llama_server_cannot_run_is_refused_with_what_would_be_right() -> None:
+    plan = a_plan((7, 11), nodes=["node1", "node0"], devices=["cpu", "cpu"])
+    outcome = plan.to_dict()
+    outcome["coordinator"]["node"] = "node0"
+    with pytest.raises(NotExportable, match="only a model's first layers"):
+        llama_cpp_lines(outcome, "tiny.gguf", NAMES, HOSTS)
+    with pytest.raises(NotExportable, match="--engine chain"):
+        vllm_lines(outcome, "tiny", NAMES)
+
+
+def test_vllm_gets_its_partition() -> None:
+    outcome = a_plan((30, 32)).to_dict() | {"engine": "chain"}
+    lines = vllm_lines(outcome, "org/model", NAMES)
+    assert lines[-1] == (
+        "VLLM_PP_LAYER_PARTITION=30,32 vllm serve org/model --pipeline-parallel-size 2 --max-model-len 2048"
+        " --max-num-seqs 1"
+    )
+    assert "#   rank 1: study (node1), cpu" in lines

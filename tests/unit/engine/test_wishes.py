@@ -1,0 +1,72 @@
+"""What a client may ask of a model, and how it is told what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from meshnode.engine.wishes import WrongWish, model_of, parse_completion, read_request
+
+PROMPT = {"prompt": "Hello"}
+CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+def asked(chat: bool = False, **fields: Any) -> Any:
+    return parse_completion(json.dumps((CHAT if chat else PROMPT) | fields).encode(), chat=chat)
+
+
+def test_what_is_honoured_goes_to_the_engine_as_it_is() -> None:
+    wish = asked(temperature=0, top_p=0.5, seed=7, max_tokens=12, stop="\n", stream=True, user="somebody")
+    assert wish.options == {
+        "prompt": "Hello", "temperature": 0.0, "top_p": 0.5, "seed": 7, "max_tokens": 12, "stop": ["\n"],
+    }  # fmt: skip
+    assert wish.stream
+    assert not wish.include_usage
+
+
+def test_chat_takes_messages_tools_and_the_newer_name_of_the_limit() -> None:
+    wish = asked(chat=True, tools=[{"type": "function"}], max_completion_tokens=3)
+    assert wish.options["messages"] == CHAT["messages"]
+    assert wish.options["tools"] == [{"type": "function"}]
+    assert wish.options["max_tokens"] == 3
+
+
+@pytest.mark.parametrize("prompt", ["Hello", ["Hello"], [1, 2, 3], ""])
+def test_prompt_is_a_text_or_tokens(prompt: Any) -> None:
+    assert asked(prompt=prompt).options["prompt"] == ("Hello" if prompt == ["Hello"] else prompt)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", None), ("prompt", ["a", "b"]), ("prompt", 7), ("temperature", "hot"), ("temperature", -1),
+        ("temperature", True), ("top_p", 2), ("seed", -1), ("max_tokens", 0), ("max_tokens", 1.5), ("n", 2),
+        ("stop", [""]), ("stop", ["x"] * 17), ("stop", 5), ("stream", "yes"),
+    ],
+)  # fmt: skip
+def test_wrong_field_is_named_with_what_was_found(field: str, value: Any) -> None:
+    with pytest.raises(WrongWish) as caught:
+        asked(**{field: value})
+    assert caught.value.field == field
+    error = caught.value.to_dict()["error"]
+    assert (error["param"], error["type"]) == (field, "invalid_request_error")
+
+
+@pytest.mark.parametrize("messages", [None, [], "Hello", [{"content": "no role"}], ["Hello"]])
+def test_messages_without_roles_are_refused(messages: Any) -> None:
+    with pytest.raises(WrongWish, match="messages"):
+        asked(chat=True, messages=messages)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'"text"'])
+def test_body_must_be_a_json_object(body: bytes) -> None:
+    with pytest.raises(WrongWish, match="body"):
+        read_request(body)
+
+
+@pytest.mark.parametrize("model", [None, "", 5, "x" * 513])
+def test_model_must_be_named(model: Any) -> None:
+    with pytest.raises(WrongWish, match="model"):
+        model_of({"model": model})
