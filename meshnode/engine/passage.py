@@ -3,8 +3,8 @@
 llama.cpp's RPC protocol has no authentication, and loopback is open to every user of the machine. So the server listens
 in a network namespace of its own where the system allows that, and its companion (`meshnode.engine.stage_process`),
 which lives there too, connects on the node's behalf and passes the connected socket over a Unix socket pair that
-nobody else holds. Without such a namespace the same passage is used, and `strangers` tells whether anybody else has
-come in by the port.
+nobody else holds. Without such a namespace the same passage is used, and the companion looks after `strangers`: the
+server is ended as soon as anybody else has come in by its port.
 
 What lives here: both ends of the passage, and reading the kernel's table of TCP sockets (proc(5), /proc/net/tcp). What
 does not: when a connection is asked for (`meshnode.engine.stages`).
@@ -20,7 +20,8 @@ from typing import Final
 import anyio
 
 LOOPBACK: Final = "127.0.0.1"
-_LISTEN, _ESTABLISHED = 0x0A, 0x01
+LISTEN: Final = 0x0A
+_ESTABLISHED: Final = 0x01
 _ASK, _GIVEN, _REFUSED = b"c", b"k", b"n"
 ANSWER_S: Final = 10.0
 """The companion only connects to a listening loopback port: it answers in well under a millisecond, or never."""
@@ -69,17 +70,40 @@ class Passage:
         self._end.close()
 
 
-def serve_one(end: socket.socket, port: int) -> bool:
-    """The companion's end: answers one question. False where the node has closed its end."""
-    if not end.recv(1):
-        return False
-    try:
-        with socket.create_connection((LOOPBACK, port), timeout=ANSWER_S) as connected:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            socket.send_fds(end, [_GIVEN], [connected.fileno()])
-    except OSError:
-        end.send(_REFUSED)
-    return True
+class Companion:
+    """The companion's end: leads to the server on `port`, and knows the sockets it made for that."""
+
+    def __init__(self, end: socket.socket, port: int) -> None:
+        self.end = end
+        self._port = port
+        self._own: set[int] = set()
+
+    def connect(self) -> socket.socket:
+        """A connection to the server. Raises `OSError`."""
+        connected = socket.create_connection((LOOPBACK, self._port), timeout=ANSWER_S)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._own.add(os.fstat(connected.fileno()).st_ino)
+        return connected
+
+    def serve_one(self) -> bool:
+        """Answers one question. False where the node has closed its end."""
+        if not self.end.recv(1):
+            return False
+        try:
+            with self.connect() as connected:
+                socket.send_fds(self.end, [_GIVEN], [connected.fileno()])
+        except OSError:
+            self.end.send(_REFUSED)
+        return True
+
+    def strangers(self) -> list[int]:
+        """Local ports of connections to the server that somebody else made. An inode of 0 is a socket that its owner
+        has closed."""
+        return [
+            each.local_port
+            for each in tcp_sockets()
+            if each.remote_port == self._port and each.state == _ESTABLISHED and each.inode not in (0, *self._own)
+        ]
 
 
 def tcp_sockets(table: str = "/proc/self/net/tcp") -> list[TcpSocket]:
@@ -97,7 +121,7 @@ def _tcp_socket(words: list[str]) -> TcpSocket:
 def listens(pid: int, port: int) -> bool:
     """Whether process `pid` itself listens on `port` of this network namespace."""
     held = _inodes_of(pid)
-    return any(each.local_port == port and each.state == _LISTEN and each.inode in held for each in tcp_sockets())
+    return any(each.local_port == port and each.state == LISTEN and each.inode in held for each in tcp_sockets())
 
 
 def _inodes_of(pid: int) -> frozenset[int]:

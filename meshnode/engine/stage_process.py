@@ -25,11 +25,12 @@ from typing import Final
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources, own_network
 from meshnode.engine.hello import ask_version
 from meshnode.engine.native import Native, NativeMissing
-from meshnode.engine.passage import ANSWER_S, LOOPBACK, listens, serve_one
+from meshnode.engine.passage import LOOPBACK, Companion, listens
 from meshnode.engine.words import Speaker
 
 START_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.02
+_LOOK_ABOUT_S: Final = 0.1
 _FAILED: Final = 70
 """Exit code of a server that could not even begin: sysexits.h, an internal error."""
 
@@ -84,10 +85,11 @@ def main(arguments: Sequence[str]) -> int:
     ended = os.pidfd_open(server)
     if not _begins(server, ended, port):
         return _end_as(server)
-    with socket.create_connection((LOOPBACK, port), timeout=ANSWER_S) as connected:
+    companion = Companion(passage, port)
+    with companion.connect() as connected:
         version = ask_version(connected)
     speaker.say(ready=True, private_network=is_private, pid=server, rpc_version=str(version) if version else None)
-    _lead(passage, ended, port)
+    _lead(companion, ended, look_for_strangers=not is_private)
     return _end_as(server)
 
 
@@ -124,11 +126,15 @@ def _begins(server: int, ended: int, port: int) -> bool:
     return False
 
 
-def _lead(passage: socket.socket, ended: int, port: int) -> None:
-    """Answers the node until it or the server is gone."""
+def _lead(companion: Companion, ended: int, look_for_strangers: bool) -> None:
+    """Answers the node until it or the server is gone, or somebody else has come in."""
+    passage = companion.end.fileno()
     while True:
-        readable, _, _ = select.select([passage.fileno(), ended], [], [])
-        if ended in readable or not serve_one(passage, port):
+        readable, _, _ = select.select([passage, ended], [], [], _LOOK_ABOUT_S if look_for_strangers else None)
+        if ended in readable or (passage in readable and not companion.serve_one()):
+            return
+        if look_for_strangers and (ports := companion.strangers()):
+            sys.stderr.write(f"meshnode: ended: another process of this machine has connected (from port {ports[0]})\n")
             return
 
 
