@@ -47,8 +47,22 @@ def end_with_parent() -> None:
 def own_network() -> bool:
     """Into a network namespace of its own, with a loopback and nothing else. False where the system does not allow it:
     some distributions and containers forbid user namespaces."""
-    if not _IS_LINUX:
-        return False
+    return _IS_LINUX and _works_in_a_trial() and _enter_own_network()
+
+
+def _works_in_a_trial() -> bool:
+    """Tried in a process that ends afterwards: one that got half way in could not come back."""
+    trial = os.fork()
+    if trial == 0:
+        try:
+            os._exit(0 if _enter_own_network() else 1)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(trial, 0)[1] == 0
+
+
+def _enter_own_network() -> bool:
+    """Raises `OSError` where this user can't be itself in a user namespace."""
     uid, gid = os.geteuid(), os.getegid()
     libc = _libc()
     if libc.unshare(_CLONE_NEWNET) != 0:
