@@ -26,15 +26,13 @@ from meshnode.control.shapes import Json
 from meshnode.control.streams import BoundedStream, Slots
 from meshnode.control.surface import ControlError, ControlSurface
 
-MAX_PAGES: Final = 16
-"""Pages open at once."""
 PLAN_FIELDS: Final = frozenset({"model", "context", "lanes", "kv_type", "objective"})
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
-def page_app(surface: ControlSurface, live: Live, sessions: PageSessions) -> Starlette:
-    """The application behind the gate."""
-    page = _Page(surface, live, sessions)
+def page_app(surface: ControlSurface, live: Live, sessions: PageSessions, slots: Slots) -> Starlette:
+    """The application behind the gate. `slots` bound the pages open at once."""
+    page = _Page(surface, live, sessions, slots)
     routes = [
         Route("/", page.document),
         Route("/page/files/{name}", page.file),
@@ -48,11 +46,11 @@ def page_app(surface: ControlSurface, live: Live, sessions: PageSessions) -> Sta
 
 
 class _Page:
-    def __init__(self, surface: ControlSurface, live: Live, sessions: PageSessions) -> None:
+    def __init__(self, surface: ControlSurface, live: Live, sessions: PageSessions, slots: Slots) -> None:
         self._surface = surface
         self._live = live
         self._sessions = sessions
-        self._slots = Slots(MAX_PAGES)
+        self._slots = slots
         self._files = page_files()
 
     async def document(self, request: Request) -> Response:

@@ -21,10 +21,13 @@ from meshnode.control.page_gate import PageGate
 from meshnode.control.page_session import CODE_LIFETIME_S, PageSessions
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.control.shapes import Json
+from meshnode.control.streams import Slots
 from meshnode.control.surface import ControlError, ControlSurface
 from meshnode.durable import StateError
 from meshnode.events import ControlListening, ControlRefused, Event, StateUnsaved
 
+MAX_PAGES: Final = 16
+"""Pages open at once."""
 LOOPBACK: Final = "127.0.0.1"
 PAGE_FILE: Final = "page.json"
 PAGE_FIX: Final = "delete it: `meshnode ui` makes it anew, and open pages sign in again"
@@ -72,6 +75,7 @@ class PageDoor:
         self._refused = refused
         self._kept = store.load() or PageFile(secrets.token_bytes(32))
         self._sessions = PageSessions(self._kept.secret, self._secret_renewed)
+        self.slots = Slots(MAX_PAGES)
         self._server: ControlServer | None = None
         self._address: tuple[str, int] | None = None
 
@@ -108,7 +112,7 @@ class PageDoor:
             return self._address
         listener = self._listener()
         host, port = listener.getsockname()
-        app = page_app(self._surface, self._live, self._sessions)
+        app = page_app(self._surface, self._live, self._sessions, self.slots)
         self._server = ControlServer(PageGate(app, self._sessions, self._refused), listener)
         self._address = (host, port)
         self._tasks.start_soon(self._server.serve)

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from meshnode.control.connection import MAX_CONNECTIONS, Connection
+
+MAX_HEAD_BYTES = 16 * 1024
 GRACE_S = 1
 """Seconds that open requests have at the end."""
 
@@ -22,9 +25,10 @@ GRACE_S = 1
 class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
-            app, loop="none", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+            app, loop="none", http=Connection, ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=30,
-            timeout_graceful_shutdown=GRACE_S, h11_max_incomplete_event_size=16 * 1024,
+            timeout_graceful_shutdown=GRACE_S, h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            limit_concurrency=2 * MAX_CONNECTIONS,  # with those that are just ending
         )  # fmt: skip
         super().__init__(config)
         self._quit = asyncio.Event()

@@ -28,18 +28,18 @@ class Slots:
 
     def __init__(self, count: int = MAX_STREAMS) -> None:
         self._count = count
-        self._taken = 0
+        self.taken = 0
 
     def take(self) -> None:
         """Take one. Raises `ControlError` where none is free."""
-        if self._taken >= self._count:
+        if self.taken >= self._count:
             advice = "close one of them, or read /v1/events?follow=0"
             raise ControlError(503, "too_many_streams", f"{self._count} streams are being read already", advice=advice)
-        self._taken += 1
+        self.taken += 1
 
     def give_back(self) -> None:
         """Let another have it."""
-        self._taken -= 1
+        self.taken -= 1
 
 
 class BoundedStream(StreamingResponse):

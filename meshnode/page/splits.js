@@ -24,7 +24,15 @@ const split = (found) => {
   ];
   if (found.phase === "stage") return h("article", {}, head, h("p", {}, `Layers ${found.layer_start}-${found.layer_end - 1} here, ${gb(found.reserved_bytes)}${found.committed ? "" : ", not yet committed"}.`));
   const waits = pending.length ? [h("h4", {}, "Not taking part (yet)"), outList(pending)] : null;
-  return h("article", {}, head, waits, found.result ? outcome(found.result) : null);
+  return h("article", {}, head, running(found.run), waits, found.result ? outcome(found.result) : null);
+};
+
+// How far the engine is with it, and which stages are not there yet.
+const running = (run) => {
+  if (!run) return null;
+  const stages = (run.stages ?? []).filter((stage) => stage.state).map((stage) => `${names.of(stage.node)} ${stage.state}${stage.total_bytes ? ` ${gb(stage.done_bytes)} of ${gb(stage.total_bytes)}` : ""}`);
+  const far = run.percent === null || run.percent === undefined || run.percent === 100 ? "" : `, ${run.percent}%`;
+  return h("p", {}, `Engine: ${run.state.replaceAll("_", " ")}${far}`, stages.length ? `; stages: ${stages.join(", ")}` : "");
 };
 
 export const showAsked = (asked) => {

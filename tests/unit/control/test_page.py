@@ -14,8 +14,8 @@ import anyio.from_thread
 import pytest
 from serving_page import ServedPage, a_page
 
-from meshnode.control.page_app import MAX_PAGES, page_files
-from meshnode.control.page_door import PAGE_FILE, PageDoor
+from meshnode.control.page_app import page_files
+from meshnode.control.page_door import MAX_PAGES, PAGE_FILE, PageDoor
 from meshnode.control.page_gate import PageGate
 from meshnode.control.page_session import CODE_LIFETIME_S, SESSION_LIFETIME_S, PageSessions
 
