@@ -75,7 +75,7 @@ class RawPeer(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def until(self, condition: Callable[[], Any], what: str, deadline_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], Any], what: str, deadline_s: float = 30.0) -> None:
         with anyio.move_on_after(deadline_s):
             while not condition():
                 await self._news.wait()

@@ -31,7 +31,7 @@ from proto.messages import Message
 from proto.parts import Role
 from proto.versions import OURS, VersionRange
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 """How long a test waits for what must happen; only a failing test ever waits that long."""
 E = TypeVar("E", bound=Event)
 

@@ -19,6 +19,9 @@ from meshnode.cli.client import ControlClient
 DEADLINE_S = 60.0
 MESHNODE = (sys.executable, "-m", "meshnode")
 """How a node is started; tests put their own words before or in place of it."""
+PATIENT = ("--network", "wan")
+"""For tests in which nobody may be given up. A test's nodes share few cores with each other and with other work: with
+the presets for near machines, one that is kept waiting for a second and a half is dead, and rightly so."""
 
 
 def a_free_port() -> int:

@@ -40,7 +40,7 @@ def nodes_of(place: Path) -> list[psutil.Process]:
 
 
 def wait_until_none_runs(place: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while nodes_of(place):
         assert time.monotonic() < deadline, nodes_of(place)
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def test_demo_shows_a_shortfall_in_full_and_then_a_plan(place: Path) -> None:
 def test_interrupted_demo_leaves_no_process_behind(place: Path, number: int) -> None:
     demo = a_running_demo(place)
     demo.send_signal(number)
-    assert demo.wait(20) == 130
+    assert demo.wait(DEADLINE_S) == 130
     assert nodes_of(place) == []
     assert demo.stdout is not None
     demo.stdout.close()
@@ -93,7 +93,7 @@ def test_interrupted_demo_leaves_no_process_behind(place: Path, number: int) -> 
 def test_killed_demo_leaves_no_process_behind(place: Path) -> None:
     demo = a_running_demo(place)
     os.kill(demo.pid, signal.SIGKILL)
-    demo.wait(10)
+    demo.wait(DEADLINE_S)
     wait_until_none_runs(place)
     assert demo.stdout is not None
     demo.stdout.close()

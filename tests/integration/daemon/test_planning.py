@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from making_nodes import Nodes, RunningNode
+from making_nodes import DEADLINE_S, Nodes, RunningNode
 
 MODEL = "qwen3-coder-480b-a35b-q4_k_xl"
 NAME = "Qwen3-Coder-480B-A35B-Instruct-UD-Q4_K_XL"
@@ -128,7 +128,7 @@ def test_client_that_goes_away_ends_the_wait(nodes: Nodes) -> None:
     waiting = attic.background("split", MODEL)
     attic.wait_event("split.waiting")
     waiting.kill()
-    waiting.wait(10)
+    waiting.wait(DEADLINE_S)
     assert attic.json("plan", MODEL, code=4)["result"] == "shortfall"
     assert attic.stop() == 0
 

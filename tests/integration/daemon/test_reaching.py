@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from making_nodes import Nodes, a_free_port
+from making_nodes import DEADLINE_S, Nodes, a_free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshnode.control.metrics import METRICS
@@ -47,7 +47,7 @@ def asked_over_tcp(port: int, **headers: str) -> int:
     """The status code of a request to the control interface."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{STATUS}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -85,7 +85,7 @@ def test_metrics_count_links_nodes_and_memory(nodes: Nodes) -> None:
     attic.wait_event("peer.joined", lambda event: event["peer"] == study.node)
     token = (attic.state / "control-token").read_text(encoding="utf-8").strip()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
         text = answer.read().decode()
     named = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     assert named <= {metric.name for metric in METRICS}

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from emulated_mesh import EmulatedMesh, all_linked, nobody_accused, seen, status_of, until
+from emulated_mesh import EmulatedMesh, all_linked, nobody_given_up, seen, status_of, until
 from emulation import LinkConditions
+from making_nodes import DEADLINE_S, PATIENT
 from mute_server import mute_server
 
 from meshnode.identity import Identity, SigningKey
@@ -30,9 +31,9 @@ def with_clock_off_by(offset_s: int) -> tuple[str, ...]:
 def test_five_nodes_converge_over_lossy_paths_and_none_is_given_up(mesh: EmulatedMesh) -> None:
     names = ("attic", "study", "loft", "cellar", "sofa")
     mesh.shape_all(names, LinkConditions(delay_ms=10, jitter_ms=2, loss=0.05))
-    nodes = mesh.found(*names, options=("--network", "lan"))
+    nodes = mesh.found(*names, options=PATIENT)
+    nobody_given_up(nodes)
     for node in nodes:
-        assert node.events("peer.dead") == []
         for other in nodes:
             shown = seen(node, other)
             assert shown is not None
@@ -43,12 +44,12 @@ def test_five_nodes_converge_over_lossy_paths_and_none_is_given_up(mesh: Emulate
 
 @pytest.mark.parametrize("offset_s", [YEAR_S, -YEAR_S], ids=["a year ahead", "a year behind"])
 def test_member_with_a_wrong_clock_is_a_member_like_any_other(mesh: EmulatedMesh, offset_s: int) -> None:
-    attic = mesh.start("attic")
+    attic = mesh.start("attic", *PATIENT)
     token = attic.invite("--uses", "2")
-    study = mesh.start("study", token=token, program=with_clock_off_by(offset_s))
-    loft = mesh.start("loft", token=token)
+    study = mesh.start("study", *PATIENT, token=token, program=with_clock_off_by(offset_s))
+    loft = mesh.start("loft", *PATIENT, token=token)
     all_linked([attic, study, loft])
-    nobody_accused([attic, study, loft])
+    nobody_given_up([attic, study, loft])
     # Its clock is set right between two starts, so that it jumps back or ahead: it is back all the same.
     assert study.stop() == 0
     study = mesh.start("study")
@@ -72,7 +73,7 @@ def test_member_restarts_after_its_token_expired_with_the_inviter_away(mesh: Emu
     attic = mesh.start("attic", program=with_clock_off_by(2 * 3600))
     all_linked([attic, study, loft])
     fresh = mesh.start("sofa", token=token, wait=False)
-    assert fresh.process.wait(20) == 1
+    assert fresh.process.wait(DEADLINE_S) == 1
     assert fresh.process.stderr is not None
     text = fresh.process.stderr.read()
     assert text.startswith("error: expired: ")
@@ -86,11 +87,11 @@ def test_member_of_one_mesh_given_a_token_of_another_keeps_to_its_own(mesh: Emul
     token = cellar.invite()
     ours, theirs = (node.json("status")["mesh"]["mesh"] for node in (attic, cellar))
     running = mesh.nodes.start("study", token=token, wait=False)
-    assert running.process.wait(15) == 1, "the state directory is in use"
+    assert running.process.wait(DEADLINE_S) == 1, "the state directory is in use"
     assert status_of(attic, study) == "alive"
     assert study.stop() == 0
     refused = mesh.start("study", token=token, wait=False)
-    assert refused.process.wait(15) == 1
+    assert refused.process.wait(DEADLINE_S) == 1
     assert refused.process.stderr is not None
     text = refused.process.stderr.read()
     assert short(ours) in text
@@ -105,7 +106,7 @@ def test_own_token_is_refused_with_advice(mesh: EmulatedMesh) -> None:
     token = attic.invite()
     assert attic.stop() == 0
     again = mesh.start("attic", token=token, wait=False)
-    assert again.process.wait(15) == 1
+    assert again.process.wait(DEADLINE_S) == 1
     assert again.process.stderr is not None
     text = again.process.stderr.read()
     assert text.startswith("error: names_self: ")
@@ -160,7 +161,6 @@ def test_first_address_that_is_no_use_is_given_up_for_the_next(mesh: EmulatedMes
         outcomes = {event["address"]: event["outcome"] for event in attempts}
         assert outcomes.pop(mesh.address["attic"]) == "linked"
         assert list(outcomes) == [useless], "each attempt is logged"
-        assert sum(event["after_ms"] for event in attempts) < 15_000
         if "another" in kind:
             dropped = joiner.wait_event("address.dropped")
             assert (dropped["address"], dropped["answered_as"]) == (useless, another.node)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from emulated_mesh import (
     EmulatedMesh,
+    all_alive,
     all_linked,
     capacity_bytes,
-    nobody_accused,
+    nobody_given_up,
     of_peer,
     path_to,
     seen,
@@ -19,7 +21,7 @@ from emulated_mesh import (
     wait_of_peer,
 )
 from emulation import LinkConditions, NatKind
-from making_nodes import RunningNode
+from making_nodes import PATIENT, RunningNode
 
 LEFT, RIGHT = ("attic", "study"), ("loft", "cellar")
 MODEL = "qwen3-coder-480b-a35b-q4_k_xl"
@@ -43,10 +45,10 @@ def test_partition_heals_by_itself_and_brings_no_stale_fact_back(mesh: EmulatedM
     all_linked([loft, cellar])
     mesh.net.heal()
     healed_at_s = time.monotonic()
-    all_linked([attic, loft, cellar], within_s=10)
+    all_linked([attic, loft, cellar])
     print(f"healed in {time.monotonic() - healed_at_s:.2f} s")
     for node in (attic, loft, cellar):
-        until(lambda node=node: capacity_bytes(node) == 45_000_000_000, "the new size, and no other", within_s=5)  # type: ignore[misc]
+        until(lambda node=node: capacity_bytes(node) == 45_000_000_000, "the new size, and no other")  # type: ignore[misc]
     assert status_of(attic, study) == "left"
     for node in (loft, cellar):
         # Tombstones are no news to each other: whoever missed the goodbye goes on holding the node dead.
@@ -59,30 +61,28 @@ def test_isolated_one_of_three_sees_both_dead_and_heals(mesh: EmulatedMesh) -> N
     mesh.net.partition(("attic", "study"), ("loft",))
     for node, other in ((attic, loft), (study, loft), (loft, attic), (loft, study)):
         wait_of_peer(node, "peer.dead", other.node)
+    all_alive([attic, study])
     mesh.net.heal()
-    all_linked(nodes, within_s=10)
-    for node, other in ((attic, loft), (study, loft), (loft, attic), (loft, study)):
-        assert len(of_peer(node, "peer.dead", other.node)) == 1
-    assert of_peer(attic, "peer.dead", study.node) == of_peer(study, "peer.dead", attic.node) == []
+    all_linked(nodes)
 
 
 def test_node_behind_a_nat_is_reached_over_its_own_dialled_links(mesh: EmulatedMesh) -> None:
     mesh.place("loft")
     mesh.net.put_behind_nat("loft", NatKind.PORT_MAPPING)
-    attic, study, loft = nodes = mesh.found("attic", "study", "loft")
+    attic, study, loft = nodes = mesh.found("attic", "study", "loft", options=PATIENT)
     for node in (attic, study):
         shown = seen(node, loft)
         assert shown is not None
         assert shown["link"]["dialled_by_us"] is False
         assert shown["link"]["address"] != mesh.address["loft"]
-    nobody_accused(nodes)
+    nobody_given_up(nodes)
 
 
 @pytest.mark.parametrize("kind", list(NatKind))
 def test_router_that_forgets_its_mappings_is_a_migration_and_no_death(mesh: EmulatedMesh, kind: NatKind) -> None:
     mesh.place("loft")
     mesh.net.put_behind_nat("loft", kind)
-    attic, study, loft = nodes = mesh.found("attic", "study", "loft", options=("--network", "lan"))
+    attic, study, loft = nodes = mesh.found("attic", "study", "loft", options=PATIENT)
     before = {node.name: len(node.events("link.down")) for node in nodes}
     mesh.net.rebind("loft")
     for node in (attic, study):
@@ -93,12 +93,12 @@ def test_router_that_forgets_its_mappings_is_a_migration_and_no_death(mesh: Emul
     all_linked(nodes)
     for node in nodes:
         assert len(node.events("link.down")) == before[node.name]
-        assert node.events("peer.dead") == []
+    nobody_given_up(nodes)
 
 
 def test_node_that_one_member_alone_reaches_stays_alive_and_is_shown_as_relayed(mesh: EmulatedMesh) -> None:
     quick = ("--dwell-s", "0.3", "--first-quorum-window-s", "0.3", "--pending-s", "0.5", "--deadline-s", "10")
-    options = ("--network", "lan", "--declare-usable", "80GB", *quick)
+    options = (*PATIENT, "--declare-usable", "80GB", *quick)
     for name in ("attic", "study", "loft"):
         mesh.place(name)
     mesh.net.partition(("study",), ("loft",))
@@ -113,11 +113,11 @@ def test_node_that_one_member_alone_reaches_stays_alive_and_is_shown_as_relayed(
         until(lambda node=node, other=other: samples(node, other) >= 2, "a second sample through the carrier")  # type: ignore[misc]
         assert (seen(node, other) or {})["link"]["carrier"] == attic.node
         assert status_of(node, other) == "alive"
-    nobody_accused([attic, study, loft])
+    nobody_given_up([attic, study, loft])
     report = study.json("split", MODEL, "--context", "8192", code=4)
     assert (loft.node, "stage_path_relay_only") in [(out["node"], out["reason"]) for out in report["excluded"]]
     mesh.net.heal()
-    all_linked([study, loft], within_s=40)
+    all_linked([study, loft])
 
 
 def samples(node: RunningNode, other: RunningNode) -> int:
@@ -126,7 +126,7 @@ def samples(node: RunningNode, other: RunningNode) -> int:
 
 
 def test_rtt_is_that_of_the_path(mesh: EmulatedMesh) -> None:
-    """Loosely, as a fact; how closely is the bench's figure."""
+    """Loosely, as a fact; how closely is the bench's figure. On a busy machine the least of some samples comes near."""
     true_ms = {("attic", "study"): 20.0, ("attic", "loft"): 40.0, ("study", "loft"): 100.0}
     for name in ("attic", "study", "loft"):
         mesh.place(name)
@@ -135,12 +135,18 @@ def test_rtt_is_that_of_the_path(mesh: EmulatedMesh) -> None:
     nodes = {node.name: node for node in mesh.found("attic", "study", "loft", options=("--network", "lan"))}
     for (one, other), rtt_ms in true_ms.items():
         for node, peer in ((nodes[one], nodes[other]), (nodes[other], nodes[one])):
-            until(lambda node=node, peer=peer: (rtt_of(node, peer) or {}).get("corroborated"), "corroborated")  # type: ignore[misc]
-            shown = rtt_of(node, peer)
-            assert shown is not None
+            shown = until(partial(close_to, rtt_ms, node, peer), f"about {rtt_ms} ms")
             print(f"{node.name}-{peer.name}: {rtt_ms} ms, least {shown['min_ms']}, smoothed {shown['smoothed_ms']}")
             assert shown["source"] == "measured"
-            assert rtt_ms * 0.99 <= shown["min_ms"] <= rtt_ms * 1.2
+
+
+def close_to(rtt_ms: float, node: RunningNode, peer: RunningNode) -> dict[str, Any] | None:
+    """The figure, once it is corroborated and within a fifth above the truth; one below it is wrong at once."""
+    shown = rtt_of(node, peer)
+    if shown is None or not shown["corroborated"]:
+        return None
+    assert shown["min_ms"] >= rtt_ms * 0.99
+    return shown if shown["min_ms"] <= rtt_ms * 1.2 else None
 
 
 def rtt_of(node: RunningNode, other: RunningNode) -> dict[str, Any] | None:

@@ -113,7 +113,7 @@ async def test_dials_that_cross_on_a_long_path_end_with_one_link(lab: ALab, rout
 
 
 async def test_node_behind_a_router_is_reached_over_the_link_it_dialled(lab: ALab, router: Router) -> None:
-    one, two = await two_nodes(lab, router, TransportSettings(handshake_deadline_s=0.5))
+    one, two = await two_nodes(lab, router, TransportSettings(handshake_deadline_s=2.0))
     router.emulator.put_behind_nat("one", NatKind.PORT_MAPPING)
     two.endpoint.dial(one.node, [router.public["one"]])
     await two.watch.until(lambda: two.watch.failed_dials, "a dial that the router lets nowhere")

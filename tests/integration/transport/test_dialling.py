@@ -18,6 +18,8 @@ from meshnode.transport.udp import UdpSocket
 from proto.messages import RefusalCode, ViewHash
 
 ROUNDS = 50
+ENDLESS = TransportSettings(handshake_deadline_s=600.0)
+"""A dial that waits for its deadline is no test that passes."""
 
 
 def a_frame(number: int) -> ViewHash:
@@ -68,11 +70,9 @@ async def test_two_nodes_that_dial_each_other_at_once_end_with_one_link(lab: ALa
 
 
 async def test_address_that_never_answers_costs_only_the_stagger(lab: ALab, silent_address: str) -> None:
-    one, two = await lab.node(), await lab.node()
-    began_s = boottime_s()
+    one, two = await lab.node(settings=ENDLESS), await lab.node()
     one.endpoint.dial(two.node, [silent_address, two.address])
     await one.watch.until(lambda: one.watch.ups, "link up")
-    assert boottime_s() - began_s < 2.0, "the dead address alone would take 5 s"
     assert one.watch.ups[0].facts.address == two.address
 
 
@@ -84,11 +84,9 @@ async def test_dial_with_no_answer_fails_within_the_deadline(lab: ALab, silent_a
 
 
 async def test_refused_port_fails_the_dial_at_once(lab: ALab, refusing_address: str) -> None:
-    one, two = await lab.node(), an_identity()
-    began_s = boottime_s()
+    one, two = await lab.node(settings=ENDLESS), an_identity()
     one.endpoint.dial(two.node, [refusing_address])
     await one.watch.until(lambda: one.watch.failed_dials, "the dial's end")
-    assert boottime_s() - began_s < 2.0, "the handshake deadline is 5 s"
 
 
 async def test_malformed_addresses_of_a_record_are_passed_over(lab: ALab) -> None:

@@ -67,12 +67,12 @@ async def test_datagrams_go_both_ways(lab: ALab) -> None:
 async def test_received_time_is_the_arrival_and_not_when_a_blocked_loop_came_round(lab: ALab) -> None:
     one, two = await lab.node(), await lab.node()
     await one.link_to(two)
-    sent_at_s = boottime_s()
     one.endpoint.send_datagram(two.node, Ping(nonce=1, incarnation=1))
     # Both endpoints share this loop: while it is blocked, the datagram waits in the kernel.
-    time.sleep(0.3)  # noqa: ASYNC251
+    time.sleep(0.5)  # noqa: ASYNC251
+    woken_at_s = boottime_s()
     await two.watch.until(lambda: two.watch.datagrams, "the datagram")
-    assert two.watch.datagrams[0].received_at_s - sent_at_s < 0.15
+    assert two.watch.datagrams[0].received_at_s < woken_at_s - 0.1
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"])
@@ -159,7 +159,7 @@ async def test_dial_where_a_link_is_up_does_nothing(lab: ALab) -> None:
 
 
 async def test_silent_link_ends_at_the_idle_timeout(lab: ALab) -> None:
-    quick = TransportSettings(idle_timeout_s=0.3)
+    quick = TransportSettings(idle_timeout_s=1.0)
     one, two = await lab.node(settings=quick), await lab.node(settings=quick)
     await one.link_to(two)
     await one.watch.until(lambda: one.watch.downs, "link down")

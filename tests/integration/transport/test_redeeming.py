@@ -13,11 +13,11 @@ from meshnode.admission.inviting import InviteRequest
 from meshnode.events import InviteRedeemed, InviteRefused, JoinAttempt, LinkRefused
 from meshnode.transport import JoinRefused, TransportSettings
 from meshnode.transport.addresses import format_address
-from meshnode.transport.clock import boottime_s
 from proto.messages import RefusalCode
 from proto.parts import Role
 
-QUICK = TransportSettings(answer_timeout_s=0.3, handshake_deadline_s=1.0)
+QUICK = TransportSettings(answer_timeout_s=1.0, handshake_deadline_s=2.0)
+ENDLESS = TransportSettings(handshake_deadline_s=600.0)
 
 
 @pytest.fixture
@@ -158,10 +158,8 @@ async def test_token_reaches_only_the_member_it_pins(lab: ALab, founder: ANode) 
 async def test_first_address_that_never_answers_does_not_keep_the_joiner_out(
     lab: ALab, founder: ANode, silent_address: str
 ) -> None:
-    joiner = await lab.joiner()
-    began_s = boottime_s()
+    joiner = await lab.joiner(settings=ENDLESS)
     await joiner.endpoint.redeem(an_invite(founder, [silent_address, founder.address]))
-    assert boottime_s() - began_s < 2.0
 
 
 async def test_address_that_accepts_and_then_says_nothing_is_given_up_and_the_next_one_serves(
