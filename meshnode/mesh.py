@@ -210,6 +210,7 @@ class Mesh:
 
         The polls are a timer's callbacks: a task that sleeps costs three passes of the loop for each of them, which is
         most of what an idle node would spend."""
+        self._input(self._machine.begin)
         self._fault = asyncio.get_running_loop().create_future()
         self._set_timer()
         try:

@@ -1,10 +1,10 @@
 """SWIM's probes, and the burst that examines an accusation.
 
 Theory of operation (SWIM sections 3 and 4.3; Lifeguard section IV). Each period one linked peer is pinged, in a
-shuffled round robin, so that every peer is probed within a bounded time. A peer whose ping or ack came in the
-last `RECENT_PERIODS` is passed over, since a ping proves its sender's life as well as an ack does: after a death more
-probes go to the silent. (Other messages don't count: what is sent to everybody at once would keep everybody from
-looking at once.) No answer within the link's own time-out:
+shuffled round robin, so that every peer is probed within a bounded time; of the next `PROBE_CHOICE` the one silent for
+longest goes first. A peer whose ping or ack came in the last `RECENT_PERIODS` is passed over, since a ping proves its
+sender's life as well as an ack does: after a death more probes go to the silent. (Other messages don't count: what is
+sent to everybody at once would keep everybody from looking at once.) No answer within the link's own time-out:
 `indirect_probes` other peers are asked to ping it, and a ping goes down the reliable control stream. Still nothing in
 the same time again: the `judge` is told. Any packet from the peer counts as its answer, whatever it says.
 
@@ -16,7 +16,6 @@ What lives here: `Detector`, `Probe`, `Burst`, and answering ping requests. What
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from meshnode.membership.awareness import ANSWERED, NO_NACK, Awareness
@@ -33,8 +32,11 @@ if TYPE_CHECKING:
 
 NACK_SHARE = 0.8
 """A relay says "no answer" at this share of the time-out, so that it comes before the asker gives up (Lifeguard)."""
-RECENT_PERIODS = 4
-"""More would let a node that dies just after its start, when everybody has pinged it, go unnoticed for that long."""
+RECENT_PERIODS = 2
+"""With more, a node that dies just after its start, when everybody has pinged it, would go unnoticed for that long."""
+PROBE_CHOICE = 8
+"""SWIM draws the target at random, with a long tail until somebody draws the dead. The most silent of a few shortens it
+(16 nodes: p95 from 3.0 to 2.5 s); the order of a round stays random."""
 RELAY_CHOICE = 2
 """Relays are drawn from this many times as many peers as are asked."""
 MAX_ERRANDS = 256
@@ -112,28 +114,41 @@ class Detector:
             self._probe(target, now)
 
     def _next_target(self, now: float) -> NodeId | None:
-        """The next linked peer that is neither under examination nor probed just now; where all were, the one whose
-        turn is longest ago. Reshuffles at the end of each round."""
-        links, cases = self._board.links, self.judge.cases
+        """Of the next few linked peers of this round the one silent for longest; the others keep their turns. Those
+        under examination and those probed just now are passed over, unless there are no others. Reshuffles at the end
+        of each round."""
         recent_s = now - RECENT_PERIODS * self._board.settings.probe_interval_s
-        oldest_s, oldest = math.inf, None
-        for _ in range(len(self._ring) + 1):
-            if self._next >= len(self._ring):
-                self._ring = [peer for peer in self._ring if peer in links]
-                self._board.rng.shuffle(self._ring)
-                self._next = 0
-            if not self._ring:
-                return None
-            target = self._ring[self._next]
-            self._next += 1
-            link = links.get(target)
-            if link is None or target in cases or target in self._probes:
+        for _ in range(2):
+            if (place := self._silent_for_longest(recent_s)) is not None:
+                ring, first = self._ring, self._next
+                ring[first], ring[place] = ring[place], ring[first]
+                self._next += 1
+                return ring[first]
+            self._ring = [peer for peer in self._ring if peer in self._board.links]
+            self._board.rng.shuffle(self._ring)
+            self._next = 0
+        return self._heard_longest_ago()
+
+    def _silent_for_longest(self, recent_s: float) -> int | None:
+        """Its place in the ring, among the next `PROBE_CHOICE` that may be probed; None where the round has none."""
+        links, cases, ring = self._board.links, self.judge.cases, self._ring
+        found, found_s, left = None, recent_s, PROBE_CHOICE
+        for place in range(self._next, len(ring)):
+            peer = ring[place]
+            link = links.get(peer)
+            if link is None or link.probed_at_s >= recent_s or peer in cases or peer in self._probes:
                 continue
-            if link.probed_at_s < recent_s:
-                return target
-            if link.probed_at_s < oldest_s:
-                oldest_s, oldest = link.probed_at_s, target
-        return oldest
+            if link.probed_at_s < found_s:
+                found, found_s = place, link.probed_at_s
+            left -= 1
+            if not left:
+                break
+        return found
+
+    def _heard_longest_ago(self) -> NodeId | None:
+        cases = self.judge.cases
+        free = [link for peer, link in self._board.links.items() if peer not in cases and peer not in self._probes]
+        return min(free, key=lambda link: link.probed_at_s).peer if free else None
 
     # --- one probe ---
 

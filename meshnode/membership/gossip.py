@@ -20,7 +20,7 @@ from enum import Enum
 
 from meshnode.events import ViewConverged
 from meshnode.membership.board import Board
-from meshnode.membership.records import FINE_BUCKETS, NOTHING, NodeEntry
+from meshnode.membership.records import FINE_BUCKETS, NOTHING, RANK, NodeEntry
 from meshnode.membership.view import Status
 from proto.ids import NodeId
 from proto.messages import Claim, Delta, Digest, DigestEntry, ViewHash
@@ -146,7 +146,7 @@ class Gossip:
                     self._compare(entry, line, lacking, wanted)
             elif line.identity[0] > entry.incarnation:
                 wanted.append(DigestEntry(line.node, NOTHING, NOTHING, NOTHING, 0, 0))
-            else:
+            elif line.status < RANK[entry.status]:
                 self.answer_with_accusation(peer, entry, now)
         if 0 < digest.pages <= FINE_BUCKETS and digest.page < digest.pages and FINE_BUCKETS % digest.pages == 0:
             for entry in store.bucket(digest.page, digest.pages):

@@ -180,6 +180,11 @@ class Membership:
 
     # --- time ---
 
+    def begin(self, now: float) -> list[Effect]:
+        """The driver polls from now on. What came due before is run; it was no stall that it was not."""
+        self._board.timers.run_due(now)
+        return self._board.take_effects()
+
     def poll(self, now: float) -> list[Effect]:
         """Runs everything due. A poll that comes late says that this process did not run."""
         late_s = now - self._board.timers.next_due_s()
@@ -364,6 +369,9 @@ class Membership:
         """Whether the part is worth verifying; a stale one about the dead is answered with the accusation."""
         order = (head.incarnation, head.version)
         if head.node == self._board.node:
+            if head.incarnation < self._board.incarnation:
+                # Said in an earlier life; this one may not have said its part of that kind yet.
+                return False
             held = self._publisher.entry.order_of(signed.kind)
             return order > held or (
                 signed.kind is PartKind.IDENTITY and order == held and self._is_another_boot(signed)

@@ -4,7 +4,8 @@ Up to `max_links` live nodes every pair is linked: of two nodes that hear of one
 the larger after `dial_patience_s` if no link came. Above, each node keeps max(`min_active_links`, 2 log2 N) links to
 random members and accepts more up to `max_links` (HyParView's active view; everybody's *record* is still known to
 everybody). A failed dial is repeated with doubling, jittered waits. Of the dead one is dialled every `heal_interval_s`,
-since each may be the other half of a partition; known peers that never appeared are dialled as seeds.
+since each may be the other half of a partition, and a peer is asked whether it knows better: a goodbye that a partition
+kept away would else leave the node dead here for ever. Known peers that never appeared are dialled as seeds.
 
 What lives here: `Topology`. What does not: dialling itself (`meshnode.transport`), relayed paths (`relaying`).
 """
@@ -21,7 +22,7 @@ from meshnode.membership.effects import CloseLink, Dial
 from meshnode.membership.timers import Timer
 from meshnode.membership.view import PathKind
 from proto.ids import NodeId
-from proto.messages import RefusalCode
+from proto.messages import Digest, RefusalCode
 from proto.parts import MAX_ADDRESSES
 
 if TYPE_CHECKING:
@@ -261,15 +262,24 @@ class Topology:
     # --- keeping the overlay whole ---
 
     def _heal(self, _: None, now: float) -> None:
-        """Dials the lost member that was not tried for longest."""
+        """Dials the lost member that was not tried for longest, and asks a peer what it holds of it."""
         settings = self._board.settings
+        for peer in [peer for peer, (lost_s, _) in self._lost.items() if now - lost_s >= settings.floor_s]:
+            del self._lost[peer]
         youngest_s = min((now - lost_s for lost_s, _ in self._lost.values()), default=0.0)
         interval_s = settings.heal_interval_s if youngest_s < LATE_AFTER_S else settings.heal_interval_late_s
         self._board.timers.lazily_at(now + self._board.jittered(interval_s), self._heal)
         if self._lost:
             peer = min(self._lost, key=lambda lost: (self._lost[lost][1], self._board.rng.random()))
             self._lost[peer] = (self._lost[peer][0], now)
+            self._ask_about(peer)
             self._dial(peer, now)
+
+    def _ask_about(self, peer: NodeId) -> None:
+        entry = self._board.store.get(peer)
+        if entry is not None:
+            for neighbour in self._board.some_links(1):
+                self._board.send(neighbour, Digest((entry.digest(),), 0, 0, False))
 
     def _fill(self, _: None, now: float) -> None:
         """In a large mesh: dials random members while links are too few; in a small one: nobody is forgotten."""

@@ -33,7 +33,7 @@ from meshnode.transport.settings import TransportSettings
 from meshnode.transport.streams import LinkStream, Streams
 from proto.codec import FrameDecoder, decode_datagram, encode_datagram, encode_frame
 from proto.errors import WireError
-from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode
+from proto.messages import HANDSHAKE_MESSAGES, MAX_FRAME_BYTES, Message, Refusal, RefusalCode
 
 APPLICATION_ERROR = 0x6D
 """The one application error code of a close; the phrase that comes with it is `<refusal code>: <text>`."""
@@ -113,7 +113,7 @@ class Channel:
         self._user = user
         self._settings = settings
         self._counters = counters
-        self._decoder = FrameDecoder(HANDSHAKE_MESSAGES)
+        self._decoder = FrameDecoder(HANDSHAKE_MESSAGES, settings.unauthenticated_bytes)
         self._received_at_s = now_s
         self._queue = SendQueue(settings.send_queue_frames, settings.send_queue_bytes)
         self._budget = Budget(
@@ -213,6 +213,7 @@ class Channel:
         """The peer is who it says: every message is read from now on, within its budget, and more may be on the way."""
         self._authenticated = True
         self._decoder.allowed = None
+        self._decoder.max_frame_bytes = MAX_FRAME_BYTES
         self.connection.widen_window(self._settings.receive_window_bytes)
         self.connection.allow_streams(self._settings.streams_per_link, self._settings.stream_window_bytes)
 

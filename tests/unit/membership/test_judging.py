@@ -1,0 +1,154 @@
+"""Who is believed about whom: accusations, acquittals, verdicts and goodbyes at one node."""
+
+from __future__ import annotations
+
+from making_memberships import Lone
+
+from meshnode.events import (
+    PeerDead,
+    PeerIdentityConflict,
+    PeerLeft,
+    PeerRefuted,
+    PeerReturned,
+    PeerSuspect,
+    RecordRejected,
+    SuspicionRefutedSelf,
+)
+from meshnode.membership.view import Status
+from proto.messages import ClaimKind, Delta, Digest, Ping
+
+
+def test_linked_judge_believes_its_own_eyes_and_not_its_neighbours() -> None:
+    us = Lone()
+    accused, *neighbours = [us.meets() for _ in range(5)]
+    for neighbour in neighbours:
+        for kind in (ClaimKind.SUSPECT, ClaimKind.DEAD):
+            us.hears(neighbour, neighbour.claims(accused.node, 1, kind))
+    us.passes(30.0, accused, *neighbours)
+    assert us.events(PeerDead) == []
+    assert us.machine.status_of(accused.node) is Status.ALIVE
+
+
+def test_silent_peer_is_suspect_and_then_dead_and_its_link_is_closed() -> None:
+    us = Lone()
+    silent, *others = [us.meets() for _ in range(4)]
+    us.passes(30.0, *others)
+    assert [event.peer for event in us.events(PeerSuspect)] == [silent.node]
+    assert [event.peer for event in us.events(PeerDead)] == [silent.node]
+    assert us.closed() == [silent.node]
+
+
+def test_any_packet_newer_than_the_accusation_acquits() -> None:
+    us = Lone()
+    quiet, *others = [us.meets() for _ in range(4)]
+    while not us.events(PeerSuspect):
+        us.passes(0.05, *others)
+    us.receives(quiet, Digest((), 0, 0, False))
+    assert us.machine.status_of(quiet.node) is Status.ALIVE
+    assert [event.peer for event in us.events(PeerRefuted)] == [quiet.node]
+
+
+def test_one_accuser_never_convinces_a_judge_without_a_link_before_the_longest_time() -> None:
+    us = Lone()
+    first, second = us.meets(), us.meets()
+    far = us.meets(linked=False, via=first)
+    us.hears(first, first.claims(far.node, 1))
+    us.passes(5.5, first, second)
+    assert us.machine.status_of(far.node) is Status.SUSPECT
+    us.hears(second, second.claims(far.node, 1))
+    us.passes(1.0, first, second)
+    assert us.machine.status_of(far.node) is Status.DEAD
+
+
+def test_claim_that_its_accuser_did_not_sign_is_refused_by_name() -> None:
+    us = Lone()
+    accused, liar = us.meets(), us.meets()
+    claim = liar.claims(accused.node, 1)
+    forged = type(claim)(claim.kind, claim.subject, claim.incarnation, us.meets().node, 1, claim.signature)
+    us.hears(liar, forged)
+    assert [(event.subject, event.relayed_by) for event in us.events(RecordRejected)] == [(accused.node, liar.node)]
+
+
+def test_accused_node_goes_above_the_accusation_and_nowhere_else() -> None:
+    us = Lone()
+    accuser = us.meets()
+    us.receives(accuser, Ping(7, 1, False, 1))
+    assert us.machine.incarnation == 2
+    assert [event.accuser for event in us.events(SuspicionRefutedSelf)] == [accuser.node]
+    us.receives(accuser, Ping(8, 1, False, 1))
+    us.receives(accuser, Ping(9, 1, False, 2 + 2**40))
+    assert us.machine.incarnation == 2
+
+
+def test_tombstone_holds_against_every_record_at_its_incarnation() -> None:
+    us = Lone()
+    dead, friend = us.meets(), us.meets()
+    old = dead.identity()
+    us.passes(30.0, friend)
+    assert us.machine.status_of(dead.node) is Status.DEAD
+    us.hears(friend, old, dead.identity())
+    assert us.machine.status_of(dead.node) is Status.DEAD
+    dead.incarnation += 1
+    us.hears(friend, dead.identity())
+    assert [event.was for event in us.events(PeerReturned)] == ["dead"]
+
+
+def test_goodbye_that_comes_after_the_verdict_is_taken() -> None:
+    us = Lone()
+    gone, friend = us.meets(), us.meets()
+    us.passes(30.0, friend)
+    us.hears(friend, gone.identity(left=True))
+    assert us.machine.status_of(gone.node) is Status.LEFT
+    assert [event.peer for event in us.events(PeerLeft)] == [gone.node]
+
+
+def test_peers_are_asked_about_the_dead_and_answer_with_a_goodbye_that_was_missed() -> None:
+    us = Lone()
+    gone, friend = us.meets(), us.meets()
+    us.passes(30.0, friend)
+    asked = us.sent(Digest, friend)[-1]
+    there = Lone(seed=2, oracle=us.oracle)
+    asker = there.meets()
+    there.hears(asker, gone.identity())
+    there.hears(asker, gone.identity(left=True))
+    there.forget_effects()
+    there.receives(asker, asked)
+    goodbye = next(delta for delta in there.sent(Delta, asker) if delta.parts)
+    us.receives(friend, goodbye)
+    assert us.machine.status_of(gone.node) is Status.LEFT
+    us.forget_effects()
+    us.passes(60.0, friend)
+    assert us.dialled() == [], "nobody looks for one that left"
+
+
+def test_node_that_holds_the_dead_as_dead_says_nothing_about_it() -> None:
+    us = Lone()
+    gone, friend = us.meets(), us.meets()
+    us.passes(30.0, friend)
+    asked = us.sent(Digest, friend)[-1]
+    assert len(asked.entries) == 1
+    us.forget_effects()
+    us.receives(friend, asked)
+    assert us.sent(Delta, friend) == []
+    assert us.machine.status_of(gone.node) is Status.DEAD
+
+
+def test_what_an_earlier_life_said_is_no_second_process() -> None:
+    us = Lone()
+    friend = us.meets()
+    earlier = us.itself()
+    us.link(friend, floor=4)
+    assert us.machine.incarnation == 5
+    us.hears(friend, *(earlier.network() for _ in range(5)))
+    assert us.events(PeerIdentityConflict) == []
+    assert us.machine.incarnation == 5
+
+
+def test_parts_of_this_life_that_another_process_wrote_are_a_conflict() -> None:
+    us = Lone()
+    friend, copy = us.meets(), us.itself()
+    for _ in range(3):
+        copy.incarnation = us.machine.incarnation + 1
+        us.hears(friend, copy.identity())
+    assert [event.peer for event in us.events(PeerIdentityConflict)] == [us.node]
+    assert us.machine.incarnation > copy.incarnation
