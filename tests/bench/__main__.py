@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import bench_codec, bench_mesh, bench_planner, bench_tunnel
+from bench import bench_codec, bench_mesh, bench_page, bench_planner, bench_tunnel
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
     "mesh": bench_mesh.main,
     "detection": bench_mesh.detection,
+    "page": bench_page.main,
     "planner": bench_planner.main,
     "tunnel": bench_tunnel.main,
 }
