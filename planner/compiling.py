@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from planner.engine import Topology
 from planner.instance import Instance
@@ -102,6 +103,7 @@ def _devices_of(nodes: Sequence[NodeSpec]) -> list[tuple[str, DeviceSpec]]:
 
 def _untimed(request: PlanRequest, need: MemoryNeed, placed: Placed) -> Instance:
     limits = request.constraints
+    cut_allowed = tuple(p not in limits.forbidden_boundaries for p in range(request.model.layer_count + 1))
     labels = tuple((node, device.id) for node, device in placed)
     return Instance(
         labels=labels,
@@ -112,14 +114,21 @@ def _untimed(request: PlanRequest, need: MemoryNeed, placed: Placed) -> Instance
         last_bytes=need.last_bytes,
         whole_bytes=need.whole_bytes,
         compute_bytes=((need.body_compute_bytes, need.last_compute_bytes),) * 2,
-        cut_allowed=tuple(p not in limits.forbidden_boundaries for p in range(request.model.layer_count + 1)),
+        cut_allowed=cut_allowed,
         min_stages=limits.min_stages,
         max_stages=min(MAX_LAYERS, limits.max_stages or MAX_LAYERS),
         first_devices=None,
         coordinator=None,
         star=request.engine.topology is Topology.STAR,
         timing=None,
+        rows=_rows_of(need, cut_allowed),
     )
+
+
+@lru_cache(maxsize=4)
+def _rows_of(need: MemoryNeed, cut_allowed: tuple[bool, ...]) -> dict[int, list[int]]:
+    """Rows by usable bytes, shared by all instances of one need: remedies ask about hundreds of meshes."""
+    return {}
 
 
 def _numbered(labels: Sequence[tuple[str, str]]) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def hold_all(instance: Instance, *, work: int = DEFAULT_WORK) -> Solution:
     ranked = largest_first(instance)[: instance.max_stages]
     if fewest_by_bytes(instance, ranked) > len(ranked):
         return _none(True, 0)
-    prefix = longest_prefix(instance, ranked, work=work)
+    prefix = longest_prefix(instance, ranked, work=work, whole=True)
     if prefix.layers < instance.layer_count:
         return _none(prefix.upper < instance.layer_count, prefix.work_units)
     if len(prefix.placements) >= instance.min_stages:
@@ -49,7 +49,7 @@ def solve_fewest(instance: Instance, *, work: int = DEFAULT_WORK) -> Solution:
 
     def prefix_of(count: int) -> Prefix:
         nonlocal spent
-        prefix = longest_prefix(instance, ranked[:count], work=work)
+        prefix = longest_prefix(instance, ranked[:count], work=work, whole=True)
         spent += prefix.work_units
         return prefix
 

@@ -8,8 +8,9 @@ f(S) = max over v in S of reach_v(f(S without v)), f(empty) = 0: a subset dynami
 where devices are equal, since only how many of each kind are used matters. Around it:
 
 - orders that fill greedily give a prefix at once (a lower bound);
-- two upper bounds: bytes (what all devices together can fill), and windows: device v never holds more than w_v layers,
-  its longest window anywhere, and whoever is first (or last) loses what the embedding (or head) takes from it;
+- upper bounds: bytes (what all devices together can fill), windows (device v never holds more than w_v layers, its
+  longest window anywhere, and whoever is first or last loses what the embedding or head takes from it), and, where the
+  programme is not small, windows of layers that have prices (`planner.priced_windows`);
 - too many different devices for the programme: a beam search over orders, up to a limit of work units.
 
 The result says whether it is exact: the programme ran, or lower and upper bound met.
@@ -21,7 +22,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from math import prod
 from operator import mul
 from typing import Final
@@ -59,11 +60,21 @@ class Prefix:
 
 
 def longest_prefix(
-    instance: Instance, devices: Sequence[int], *, work: int = DEFAULT_WORK, exact_steps: int = EXACT_STEPS
+    instance: Instance,
+    devices: Sequence[int],
+    *,
+    work: int = DEFAULT_WORK,
+    exact_steps: int = EXACT_STEPS,
+    whole: bool = False,
 ) -> Prefix:
-    """The longest prefix that any order of any subset of `devices` holds (see the module for when it is exact)."""
-    search = _PrefixSearch(instance, devices)
+    """The longest prefix that any order of any subset of `devices` holds (see the module for when it is exact).
+
+    `whole`: only whether all layers can be held is asked; the search ends where that is disproved.
+    """
+    search = _PrefixSearch(instance, devices, whole)
     search.try_greedy_orders()
+    if search.open and search.programme_steps > _PYTHON_STEPS:
+        search.price_windows()
     if search.open and search.programme_steps <= exact_steps:
         search.run_programme()
     if search.open:
@@ -84,8 +95,9 @@ def longest_windows(instance: Instance) -> list[int]:
 class _PrefixSearch:
     """One search: the best order found so far, the proved upper bound, and the work spent."""
 
-    def __init__(self, instance: Instance, devices: Sequence[int]) -> None:
+    def __init__(self, instance: Instance, devices: Sequence[int], whole: bool) -> None:
         self._instance = instance
+        self._whole = whole
         self._kinds = device_kinds(instance, devices)
         self._devices = [device for kind in self._kinds for device in kind]
         self._rows: dict[int, list[int]] = {}
@@ -100,8 +112,8 @@ class _PrefixSearch:
 
     @property
     def open(self) -> bool:
-        """Whether more layers might still be placed."""
-        return self._best < self._upper
+        """Whether more layers might still be placed, as far as that is asked."""
+        return self._best < self._upper and not (self._whole and self._upper < self._instance.layer_count)
 
     @property
     def programme_steps(self) -> int:
@@ -147,6 +159,16 @@ class _PrefixSearch:
             position = self._rows[device][position]
         return order + [device for devices in left.values() for device in devices]
 
+    def price_windows(self) -> None:
+        """Lower the upper bound by pricing layers."""
+        from planner.priced_windows import priced_bound
+
+        prefix = self._instance.layer_prefix_bytes
+        sizes = [after - before for before, after in pairwise(prefix)]
+        rows = [self._rows[kind[0]] for kind in self._kinds]
+        counts = [len(kind) for kind in self._kinds]
+        self._upper = min(self._upper, priced_bound(rows, counts, sizes, whole=self._whole))
+
     def run_programme(self) -> None:
         """Exact: f over how many of each kind are used; afterwards lower and upper bound are equal."""
         self._work += self.programme_steps
@@ -169,10 +191,12 @@ class _PrefixSearch:
 
     def beam(self, work: int) -> None:
         """Grow many orders side by side, keeping those that have wasted the fewest bytes; wider while work is left."""
-        width, limit = 4, self._work + work
-        while self.open and self._work < limit:
+        width, limit, taken = 4, self._work + work, 0
+        # A wider beam takes as much more work; one that could not get to its end would tell nothing.
+        while self.open and self._work + 4 * taken < limit:
+            before = self._work
             self._beam_of(width, limit)
-            width *= 4
+            width, taken = 4 * width, self._work - before
 
     def _beam_of(self, width: int, limit: int) -> None:
         prefix = self._instance.layer_prefix_bytes

@@ -42,7 +42,7 @@ def room_remedies(request: PlanRequest) -> list[tuple[Change, bool]]:
     simple = request.constraints.max_stage_rtt_ms is None and not must_meet(request)
     if spare.exact and simple:
         return [*_freed_exactly(request, instance, spare), *_added_exactly(request, spare)]
-    return [*_freed_by_search(request, instance), *_added_by_search(request)]
+    return [*_freed_by_search(request, instance), *_added_by_search(request, instance)]
 
 
 def _freed_exactly(request: PlanRequest, instance: Instance, spare: SpareRoom) -> Iterator[tuple[Change, bool]]:
@@ -82,14 +82,20 @@ def _freed_by_search(request: PlanRequest, instance: Instance) -> Iterator[tuple
     for _, node_id, device in estimates[: 2 * _MOST_SEARCHED]:
         if node_id in searched or len(searched) == _MOST_SEARCHED:
             continue
-        found = _least(lambda more: FreeBytes(node_id, device.id, more), request, room_to_free(device))  # noqa: B023
+        found = _least(
+            lambda more: FreeBytes(node_id, device.id, more),  # noqa: B023
+            request,
+            instance,
+            device.usable_bytes,
+            room_to_free(device),
+        )
         if found is not None:
             searched[node_id] = found
             yield found, _is_least(request, replace(found, usable_bytes=found.usable_bytes - 1))
 
 
-def _added_by_search(request: PlanRequest) -> Iterator[tuple[Change, bool]]:
-    if (found := _least(AddNode, request, MAX_BYTES)) is not None:
+def _added_by_search(request: PlanRequest, instance: Instance) -> Iterator[tuple[Change, bool]]:
+    if (found := _least(AddNode, request, instance, 0, MAX_BYTES)) is not None:
         yield found, _is_least(request, replace(found, usable_bytes=found.usable_bytes - 1))
 
 
@@ -97,21 +103,31 @@ def _is_least(request: PlanRequest, less: Change) -> bool:
     return not must_meet(request) and is_impossible(less.applied(request))
 
 
-def _least(change_of: Callable[[int], SizedT], request: PlanRequest, most: int) -> SizedT | None:
-    """The least bytes that suffice: doubled until they do, then bisected."""
-    high = min(most, 1 << 20)
-    while not can_plan(change_of(high).applied(request)):
-        if high >= most:
-            return None
-        high = min(most, 2 * high)
-    low = high // 2 if high > 1 << 20 else 0
+def _least(
+    change_of: Callable[[int], SizedT], request: PlanRequest, instance: Instance, before: int, most: int
+) -> SizedT | None:
+    """The least bytes, on top of `before`, that suffice: only sizes at which one more stage fits are tried."""
+    low, high = 0, min(most, instance.stage_bytes(0, instance.layer_count))
+    if not can_plan(change_of(high).applied(request)):
+        return None
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = _fitting(instance, before + (low + high) // 2) - before
+        if middle <= low:
+            middle = _fitting(instance, before + high - 1) - before
+            if middle <= low:
+                break
         if can_plan(change_of(middle).applied(request)):
             high = middle
         else:
             low = middle
     return change_of(high)
+
+
+def _fitting(instance: Instance, usable_bytes: int) -> int:
+    """Bytes of the largest stage that fits into `usable_bytes`: between the two nothing more does."""
+    one = replace(instance, labels=(("", ""),), node_of=(0,), usable_bytes=(usable_bytes,), timing=None)
+    starts = [(start, end) for start, end in enumerate(one.reach_row(0)) if end > start and one.cut_allowed[start]]
+    return max((one.stage_bytes(start, end) for start, end in starts), default=0)
 
 
 def _estimate(instance: Instance, special: int) -> int:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from planner import (
     CapacityShortfall,
@@ -126,14 +127,22 @@ def _replan() -> None:
 
 
 def _shortfall() -> None:
+    """Far too little, a cache that is too large, and layers that don't fit as they are whole; 16 peers left out."""
     specs, links = a_mesh(64, 5)
-    model = a_model(80, 4000)
-    excluded = [Exclusion("z", "client", node=NodeSpec.single("z", usable_bytes=100 * GB))]
-    with _timed("shortfall, 64 nodes") as found:
-        try:
-            plan_split(model, specs, links, Workload(context=8192), excluded=excluded)
-        except CapacityShortfall as shortfall:
-            found += [f"{len(shortfall.report.remedies)} remedies", "goal 3 s"]
+    held_gb = sum(node.usable_bytes for node in specs) / GB
+    peers = [Exclusion(f"z{n:02}", "client", node=replace(node, id=f"z{n:02}")) for n, node in enumerate(specs[:16])]
+    smaller = a_model(128, held_gb / 2)
+    for what, total_gb, workload in (
+        ("far too little", 2 * held_gb, Workload(context=8192)),
+        ("cache too large", 0.8 * held_gb, Workload(context=131072, lanes=8)),
+        ("whole layers", 0.95 * held_gb, Workload(context=8192, lanes=2)),
+    ):
+        with _timed(f"shortfall, 64 nodes, {what}") as found:
+            try:
+                plan_split(a_model(128, total_gb), specs, links, workload, excluded=peers, smaller_files=(smaller,))
+            except CapacityShortfall as shortfall:
+                report = shortfall.report
+                found += [report.kind.value, f"{len(report.remedies)} remedies", "goal 3 s"]
 
 
 def _beside_proportional(name: str, model: ModelSpec, nodes: list[NodeSpec], links: LinkMatrix) -> None:

@@ -1,4 +1,4 @@
-"""Quick bounds are bounds: the fill bound, and one problem that stands for many coordinators of a chain."""
+"""Quick bounds are bounds: the fill bound, layers with prices, one problem that stands for many coordinators."""
 
 from __future__ import annotations
 
@@ -10,9 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import planner.optimising
-from planner import CapacityShortfall, LayerSpec, Link, LinkMatrix, ModelSpec, NodeSpec, SplitPlan, Workload, plan_split
+from planner import (
+    CHAIN,
+    CapacityShortfall,
+    LayerSpec,
+    Link,
+    LinkMatrix,
+    ModelSpec,
+    NodeSpec,
+    SplitPlan,
+    Workload,
+    plan_split,
+)
+from planner.compiling import compile_instance
 from planner.fill_bound import Fill, FillBound
 from planner.first_stages import alike
+from planner.memory import memory_need
+from planner.prefix import longest_prefix
+from planner.priced_windows import priced_bound
+from planner.request import PlanRequest
 
 MB = 10**6
 Mesh = tuple[ModelSpec, list[NodeSpec], LinkMatrix]
@@ -107,3 +123,27 @@ def test_fill_bound_is_the_least_over_all_choices_of_devices(devices: list[tuple
     assert exact is not None
     assert first <= exact <= min(values)
     assert exact >= min(values) - 1.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=14),
+    st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.booleans(),
+)
+def test_layers_with_prices_bound_the_longest_prefix(
+    sizes: list[int], usable: list[int], first: int, last: int, whole: bool
+) -> None:
+    model = ModelSpec(
+        "m", tuple(LayerSpec(count=1, weight_bytes=size) for size in sizes), embedding_bytes=first, output_bytes=last
+    )
+    nodes = tuple(NodeSpec.single(f"n{number}", usable_bytes=size) for number, size in enumerate(usable))
+    request = PlanRequest(model, nodes, LinkMatrix(), Workload(context=0), engine=CHAIN)
+    instance = compile_instance(request, nodes, memory_need(model, request.workload, request.engine))
+    devices = range(len(usable))
+    exact = longest_prefix(instance, devices)
+    assert exact.exact
+    bound = priced_bound([instance.reach_row(device) for device in devices], [1] * len(usable), sizes, whole=whole)
+    assert exact.layers <= bound <= len(sizes)
