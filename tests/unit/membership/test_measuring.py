@@ -1,0 +1,86 @@
+"""RTT figures and coordinates: what samples make of them, and what nonsense does not."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from meshnode.membership.coordinates import LocalCoordinate, estimate_us
+from meshnode.membership.rtt import RttEstimator
+from meshnode.membership.settings import LAN
+
+
+def measured(*samples_ms: float, every_s: float = 1.0) -> RttEstimator:
+    rtt = RttEstimator()
+    for number, sample_ms in enumerate(samples_ms):
+        rtt.add(sample_ms / 1e3, number * every_s, LAN)
+    return rtt
+
+
+@pytest.mark.parametrize("sample_s", [0.0, -0.001, 601.0, math.nan, math.inf])
+def test_what_can_be_no_round_trip_is_no_sample(sample_s: float) -> None:
+    rtt = measured(10.0)
+    assert not rtt.add(sample_s, 1.0, LAN)
+    assert (rtt.samples, rtt.min_s) == (1, 0.01)
+
+
+def test_figure_is_the_least_of_the_window_and_forgets_what_is_older() -> None:
+    rtt = measured(12.0, 10.0, 15.0)
+    assert rtt.min_s == pytest.approx(0.010)
+    rtt.add(0.014, 1.0 + LAN.rtt_window_s + 0.5, LAN)
+    assert rtt.min_s == pytest.approx(0.014)
+
+
+def test_one_spike_leaves_the_figure_and_a_worse_path_moves_it_after_four_samples() -> None:
+    rtt = measured(10.0, 10.0, 80.0)
+    assert rtt.min_s == pytest.approx(0.010)
+    rtt = measured(10.0, 60.0, 61.0, 62.0, 60.5)
+    assert rtt.min_s == pytest.approx(0.060)
+
+
+def test_link_is_corroborated_by_two_samples_that_are_spread_and_fresh() -> None:
+    assert not measured(10.0).corroborated(1.0, LAN)
+    assert not measured(10.0, 10.0, every_s=4.9).corroborated(5.0, LAN)
+    spread = measured(10.0, 10.0, every_s=5.0)
+    assert spread.corroborated(5.0, LAN)
+    assert not spread.corroborated(5.0 + LAN.rtt_fresh_s, LAN)
+
+
+def test_time_out_follows_the_link_within_the_presets_bounds() -> None:
+    assert RttEstimator().timeout_s(LAN) == LAN.probe_timeout_max_s
+    assert measured(*[1.0] * 20).timeout_s(LAN) == LAN.probe_timeout_min_s
+    assert measured(*[100.0] * 40).timeout_s(LAN) == pytest.approx(0.3, rel=0.02)
+    assert measured(*[5000.0] * 5).timeout_s(LAN) == LAN.probe_timeout_max_s
+
+
+def test_coordinates_of_three_sites_come_to_estimate_their_distances() -> None:
+    rng = random.Random(4)
+    true_ms = {("a", "b"): 20.0, ("a", "c"): 40.0, ("b", "c"): 30.0}
+    points = {name: LocalCoordinate(random.Random(name)) for name in "abc"}
+    for _ in range(400):
+        (one, other), rtt_ms = rng.choice(sorted(true_ms.items()))
+        wires = points[one].wire(), points[other].wire()
+        points[one].update(other, rtt_ms / 1e3, wires[1])
+        points[other].update(one, rtt_ms / 1e3, wires[0])
+    for (one, other), rtt_ms in true_ms.items():
+        estimate_ms = estimate_us(points[one].coordinate(), points[other].coordinate()) / 1e3
+        assert estimate_ms == pytest.approx(rtt_ms, rel=0.15)
+    assert all(point.error < 0.3 for point in points.values())
+
+
+@pytest.mark.parametrize(
+    "wire", [(), (0.0,) * 5, (math.nan,) * 6, (math.inf, 0.0, 0.0, 0.0, 1.0, 1.0)], ids=["none", "short", "nan", "inf"]
+)
+def test_peer_that_stands_nowhere_moves_nobody(wire: tuple[float, ...]) -> None:
+    point = LocalCoordinate(random.Random(1))
+    before = point.wire()
+    point.update("peer", 0.01, wire)
+    assert point.wire() == before
+
+
+def test_peer_that_lies_about_its_place_moves_a_node_by_no_more_than_the_measured_time_allows() -> None:
+    point = LocalCoordinate(random.Random(1))
+    point.update("liar", 0.010, (1e300, -1e300, 0.0, 0.0, 1e300, 1e-9))
+    assert all(math.isfinite(value) and abs(value) <= 1e9 for value in point.wire())
