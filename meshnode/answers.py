@@ -110,6 +110,8 @@ class Answers:
             "draining": self._keeper.draining,
             "mesh": summary_of(self._mesh.view()),
             "splits": self.splits(),
+            "engine": self._splits.engine_word,
+            "api": self._splits.api_address,
             "tunnels": self._tunnels.status(),
             "unreadable_models": self._keeper.inventory.unreadable(),
         }

@@ -171,6 +171,16 @@ class Splits:
         """Whether stages can run here."""
         return self._room.engine is not None
 
+    @property
+    def engine_word(self) -> str | None:
+        """The engine as the mesh is told of it; None where there is none."""
+        return None if self._room.engine is None else self._room.engine.word
+
+    @property
+    def api_address(self) -> str:
+        """Where clients of models are answered; nothing where the port is taken."""
+        return self._room.api_address
+
     def engine_pids(self) -> frozenset[int]:
         """Processes whose memory is reserved, and not somebody else's."""
         return self._room.pids()

@@ -43,7 +43,9 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("nodes", _counts(mesh["nodes"], "alive")),
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
-        ("splits", _splits(status["splits"])),
+        ("splits", ", ".join(map(_split, status["splits"])) or "none"),
+        *((("engine", status["engine"] or "none: plans only"),) if "engine" in status else ()),
+        *((("models at", status["api"]),) if status.get("api") else ()),
         *_tunnels(status.get("tunnels")),
         *(("unreadable", each["problem"]) for each in status.get("unreadable_models", ())),
         ("state", status["state_directory"]),
@@ -75,5 +77,12 @@ def _counts(counts: dict[str, int], always: str) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == always)
 
 
-def _splits(splits: list[Json]) -> str:
-    return ", ".join(f"{split['model']}: {split['state']}" for split in splits) or "none"
+def _split(split: Json) -> str:
+    """`m: running, loading 42%`, `m: layers 6 to 12 for attic`, `m: short`."""
+    model, run = split["model"], split.get("run") or {}
+    if split["state"] == "stage":
+        return f"{model}: layers {split['layer_start']} to {split['layer_end']} for {split['coordinator'][:10]}"
+    if split["state"] == "running" and run:
+        percent = f" {run['percent']}%" if run["state"] == "loading" else ""
+        return f"{model}: {run['state']}{percent}"
+    return f"{model}: {split['state']}" + (f" ({split['problem']})" if split.get("problem") else "")
