@@ -20,8 +20,8 @@ from typing import Final
 
 from meshnode.service_files import MARK, agent_label, agent_place, agent_text, unit_place, unit_text
 
-ANSWER_TIMEOUT_S: Final = 120.0
-"""Starting waits for the node's READY=1, which comes after joining a mesh."""
+ANSWER_TIMEOUT_S: Final = 200.0
+"""Starting waits for the node's READY=1, at most as long as the unit lets it."""
 
 
 class ServiceFailed(Exception):

@@ -48,7 +48,13 @@ def revoke(
     node: tuple[Path | None, Path | None], token_id: str, state_dir: Path | None, config_file: Path | None
 ) -> None:
     """Make the token with this id (or its unmistakable beginning) worthless. Nodes that joined with it stay;
-    `meshnode remove` removes those."""
+    `meshnode remove` removes those.
+
+    \b
+    Examples:
+      meshnode invites revoke 3f9c
+      meshnode invites revoke 3f9c --state-dir /var/lib/meshnode
+    """
     from urllib.parse import quote
 
     client = client_of(state_dir or node[0], config_file or node[1])
