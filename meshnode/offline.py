@@ -6,14 +6,15 @@ What lives here: `plan_offline`. What does not: the file's shape (`planner.files
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import default_state_dir
-from meshnode.models import load_model_blocking
+from meshnode.models import ModelFileError, ModelPackage, load_model_blocking, neighbours, smaller_variants
 from meshnode.readiness.reasons import TABLE as REASONS
 from meshnode.split.planning import PlanJob, PlanRefused, plan_here
 from planner import Exclusion, InvalidPlanInput, SplitPlan
@@ -28,8 +29,9 @@ def plan_offline(fields: Mapping[str, Any], nodes_file: Path, *, picture: bool) 
     wish = parse_wish(fields)
     mesh = _mesh_in(nodes_file)
     coordinator = wish.constraints.coordinator or mesh.coordinator
-    model = load_model_blocking(wish.model, cache_dir=default_state_dir() / "models")
-    asked = replace(asked_of(wish, model.spec), constraints=replace(wish.constraints, coordinator=coordinator))
+    model = load_model_blocking(wish.model, cache_dir=_cache_dir())
+    others = smaller_variants(model, _beside(wish.model))
+    asked = replace(asked_of(wish, model.spec, others), constraints=replace(wish.constraints, coordinator=coordinator))
     outcome = plan_here(PlanJob(asked, mesh.nodes, mesh.links, mesh.excluded))
     if isinstance(outcome, PlanRefused):
         raise InvalidPlanInput(outcome.field, outcome.found, outcome.expected)
@@ -39,6 +41,17 @@ def plan_offline(fields: Mapping[str, Any], nodes_file: Path, *, picture: bool) 
 
         answer["picture"] = plan_picture(outcome)
     return answer
+
+
+def _cache_dir() -> Path:
+    return default_state_dir() / "models"
+
+
+def _beside(ref: str) -> Iterator[ModelPackage]:
+    """Other files of the model beside its own; one that can't be read is none."""
+    for other in neighbours(ref):
+        with suppress(ModelFileError):
+            yield load_model_blocking(other, cache_dir=_cache_dir())
 
 
 def _mesh_in(nodes_file: Path) -> MeshDescription:

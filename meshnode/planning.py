@@ -28,7 +28,7 @@ from meshnode.events import Event
 from meshnode.inventory import Inventory
 from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
-from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest
+from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest, smaller_variants
 from meshnode.models.package import ModelPackage
 from meshnode.readiness import (
     Eligibility,
@@ -152,7 +152,9 @@ class Questions:
                     await self._inventory.learn(ref)
                     await self._told_of(package.name)
             request = self._request(fields, package, purpose, manifest)
-            return _Question(request, asked_of(wish, package.spec), self._force_split(fields))
+            known = [entry.whole for entry in self._inventory.entries if entry.whole is not None]
+            asked = asked_of(wish, package.spec, smaller_variants(package, known))
+            return _Question(request, asked, self._force_split(fields))
         except (InvalidPlanInput, InvalidRequest) as error:
             raise ControlError.bad_field(error.field, error.found, error.expected) from error
         except ModelFileError as error:

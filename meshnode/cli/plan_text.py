@@ -59,7 +59,7 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     stages = plan["stages"]
     lanes = "1 lane" if plan["lanes"] == 1 else f"{plan['lanes']} lanes"
     count = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
-    click.echo(f"{printable(plan['model'])}: {count}, context {plan['context']} tokens, {lanes}")
+    click.echo(f"{printable(plan['model'])}: {count}, context {plan['context']} tokens, {lanes}{_cache(plan)}")
     coordinator = plan["coordinator"]
     role = "and holds a stage" if coordinator["is_stage"] else "without a stage"
     click.echo(
@@ -78,6 +78,16 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
         click.echo(f"note: {with_names(note, names)}")
     if "explanation" in plan:
         print_explanation(plan, lambda node: node_text(node, names))
+
+
+def _cache(plan: Json) -> str:
+    """How the KV cache is kept, where the plan says so."""
+    workload = plan.get("workload")
+    if workload is None:
+        return ""
+    kinds = dict.fromkeys((workload["k_type"], workload["v_type"]))
+    pool = " in one pool" if workload["kv_mode"] == "unified" else ""
+    return f", KV cache {' and '.join(kinds)}{pool}"
 
 
 def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from meshnode.models.load import load_model, load_model_blocking
 from meshnode.models.manifest import complete_manifest, sampled_manifest
 from meshnode.models.package import EMBEDDING, OUTPUT, ModelPackage, PackageFile, PackageKind
 from meshnode.models.refs import ResolvedRef, find_models, profile_names, resolve_ref
+from meshnode.models.variants import neighbours, smaller_variants
 
 __all__ = [
     "EMBEDDING",
@@ -21,8 +22,10 @@ __all__ = [
     "find_models",
     "load_model",
     "load_model_blocking",
+    "neighbours",
     "profile_names",
     "read_inventory",
     "resolve_ref",
     "sampled_manifest",
+    "smaller_variants",
 ]

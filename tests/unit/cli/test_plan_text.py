@@ -47,6 +47,17 @@ def printed(capsys: pytest.CaptureFixture[str], outcome: dict[str, Any]) -> tupl
     return code, capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("v_type", "kv_mode", "shown"),
+    [("q8_0", "split", "KV cache q8_0"), ("f16", "unified", "KV cache q8_0 and f16 in one pool")],
+)
+def test_plan_says_how_the_cache_is_kept(
+    capsys: pytest.CaptureFixture[str], v_type: str, kv_mode: str, shown: str
+) -> None:
+    _, text = printed(capsys, a_plan(workload={"k_type": "q8_0", "v_type": v_type, "kv_mode": kv_mode}))
+    assert text.splitlines()[0] == f"m: 1 stage, context 108288 tokens, 1 lane, {shown}"
+
+
 def test_plan_shows_stages_proof_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
     code, text = printed(capsys, a_plan())
     assert code == 0
