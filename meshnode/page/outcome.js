@@ -44,12 +44,12 @@ const card = (stage, found, declared) => {
   const way = stage.node === found.coordinator.node ? "on the coordinator" : !hop ? "" : `RTT ${ms(hop.rtt_ms)}${hop.estimated ? " estimated" : ""}`;
   const svg = s("svg", { viewBox: "0 0 100 8", preserveAspectRatio: "none", class: "bar thin", "aria-hidden": "true" });
   svg.append(s("rect", { class: "free", width: 100, height: 8 }), s("rect", { class: "used", width: usable ? Math.min(100, (100 * total) / usable) : 100, height: 8 }));
-  const item = h("li", { class: `stage stage-edge-${stage.stage % 6}${hop?.estimated ? " hatched" : ""}` },
+  const item = h("li", { class: `stage stage-edge-${stage.stage % 6}` },
     h("b", {}, names.of(stage.node)), h("span", { class: "quiet" }, ` ${stage.device}`),
     h("div", {}, `layers ${stage.layer_start}-${stage.layer_end - 1} (${stage.layer_end - stage.layer_start})`),
     svg,
     h("div", {}, `${gb(total)} of ${gb(usable)}`, declared.has(stage.node) ? h("span", { class: "tag" }, "declared") : null),
-    h("div", { class: "quiet" }, [way, stage.seconds === null ? "" : `${(stage.seconds * 1000).toFixed(1)}ms per token`].filter(Boolean).join(", ")));
+    h("div", { class: "quiet" }, hop?.estimated ? [h("span", { class: "swatch hatched" }), " "] : null, [way, stage.seconds === null ? "" : `${(stage.seconds * 1000).toFixed(1)}ms per token`].filter(Boolean).join(", ")));
   item.style.flexGrow = String(stage.layer_end - stage.layer_start);
   return item;
 };

@@ -20,7 +20,7 @@ const split = (found) => {
   const pending = (found.candidates ?? []).filter((each) => each.reason);
   const head = [
     h("h3", {}, found.model, " ", h("span", { class: `tag ${KINDS[found.phase] ?? ""}` }, PHASES[found.phase] ?? found.phase)),
-    h("p", { class: "quiet" }, [found.coordinator ? `coordinator ${names.of(found.coordinator)}` : "", found.generation ? `generation ${found.generation}` : "", found.gate ? `requests: ${found.gate}` : ""].filter(Boolean).join(", ")),
+    h("p", { class: "quiet" }, [found.coordinator ? `pursued by ${names.of(found.coordinator)}` : "", found.generation ? `generation ${found.generation}` : "", found.gate ? `requests: ${found.gate}` : ""].filter(Boolean).join(", ")),
   ];
   if (found.phase === "stage") return h("article", {}, head, h("p", {}, `Layers ${found.layer_start}-${found.layer_end - 1} here, ${gb(found.reserved_bytes)}${found.committed ? "" : ", not yet committed"}.`));
   const waits = pending.length ? [h("h4", {}, "Not taking part (yet)"), outList(pending)] : null;
