@@ -172,7 +172,6 @@ class Node:
             splits.on_change(keeper.offer)
             mesh.on_removal(splits.members_removed)
             mesh.handle(ConfirmRequest, keeper.confirm)
-            tunnels = self._tunnels(mesh, endpoint)
             mesh.on_removal(tunnels.members_removed)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             examiner = self._examiner(mesh, endpoint, keeper, tasks)

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
@@ -44,6 +45,7 @@ from meshnode.events import (
     SplitMemoryCheck,
     SplitServing,
 )
+from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.split import Gate
 from meshnode.tunnel import Opening, Purpose, Tunnels, listen_for_owner
 from planner.plan import SplitPlan
@@ -217,6 +219,8 @@ class Models:
                 await self._load_and_serve(run)
             except* RunFailed as group:
                 self._give_up(run, _first(group))
+            except* ModelFileError as group:
+                self._give_up(run, RunFailed(self._local, str(_first(group))))
             except* OSError as group:
                 self._give_up(run, RunFailed(self._local, f"the engine can't be started: {_first(group)}"))
         self._end(run)
@@ -249,6 +253,8 @@ class Models:
         if self._engine.llama_server is None and run.plan.workload.lanes > 1:
             advice = f"{self._engine.version} serves one lane; use llama-server, or lanes 1"
             raise RunFailed(self._local, f"lanes {run.plan.workload.lanes}: {advice}")
+        if await anyio.to_thread.run_sync(sampled_manifest, local.package) != local.manifest:
+            raise RunFailed(self._local, f"{local.paths[0]} changed since the plan was made")
         await self._stages_ready(run)
         async with anyio.create_task_group() as listeners:
             devices = await self._devices(run, listeners)

@@ -12,6 +12,7 @@ Ctrl-C on the terminal reaches the node alone, which stops them in order.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ Word = dict[str, object]
 KEPT_LINES: Final = 400
 """Lines of log kept; an engine's loading report is about 150 of them."""
 SHOWN_LINES: Final = 3
+TROUBLE_WITHIN: Final = 40
+_TROUBLE: Final = re.compile(r"error|fail|abort|assert|out of memory|unable|mismatch|crash|exception|meshnode:", re.I)
 MAX_LINE_BYTES: Final = 16 * 1024
 MAX_WORDS: Final = 4096
 MAX_SHOWN: Final = 400
@@ -45,6 +48,14 @@ class Ending:
 
     exit_code: int
     last_lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, exit_code: int, log: Sequence[str]) -> Ending:
+        """With the lines of `log` that say why, as far as lines say that: the last ones with a word of trouble in them,
+        else just the last ones. An engine that fails to load says why first and a dozen other things after."""
+        late = [line for line in log[-TROUBLE_WITHIN:] if line.strip()]
+        troubled = [line for line in late if _TROUBLE.search(line)]
+        return cls(exit_code, tuple((troubled or late)[-SHOWN_LINES:]))
 
     @property
     def how(self) -> str:
@@ -105,7 +116,7 @@ class EngineProcess:
             tasks.start_soon(self._read, self._process.stdout, True)
             tasks.start_soon(self._read, self._process.stderr, False)
         code = await self._process.wait()
-        self._ending = Ending(code, tuple(self._log)[-SHOWN_LINES:])
+        self._ending = Ending.of(code, tuple(self._log))
         self._ended.set()
         self._say.close()
 

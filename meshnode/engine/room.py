@@ -7,8 +7,8 @@ Made and run by the node; told of plans by `meshnode.splits`.
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 from starlette.types import ASGIApp
 
 from meshnode.config import NodeConfig
+from meshnode.control.place import MAX_PATH_BYTES, socket_path
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
@@ -38,6 +39,9 @@ from proto.messages import Fence, Message, StageReport
 
 API_HOST: Final = "127.0.0.1"
 INNER_SOCKET: Final = "api.sock"
+SOCKETS_FOLDER: Final = "engine"
+LONGEST_NAME: Final = 32
+"""Bytes for a socket's name in that folder, its slash included."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class EngineRoom:
         """Own every process and listener until cancelled. Started once stages and plans may come."""
         ports = self._ports
         assert ports is not None, "attached before"
-        self._directory = Path(tempfile.mkdtemp(prefix="meshnode-engine-"))
+        self._directory = _socket_directory(self._config.state_dir)
         gateway = Gateway(
             self._local, self._tunnels, GatewayPorts(ports.view, ports.why_not, self._emit, lambda: self._models)
         )
@@ -203,3 +207,15 @@ class EngineRoom:
     def status(self, model: str) -> dict[str, Any] | None:
         """How far `model` is on this node; None where it is not run here."""
         return None if self._models is None else self._models.status(model)
+
+
+def _socket_directory(state_dir: Path) -> Path:
+    """An empty folder that only this user can enter: in the state directory, or beside the control socket's usual place
+    where that path would be too long for a socket's address. Raises `OSError`."""
+    folder = state_dir / SOCKETS_FOLDER
+    if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
+        folder = socket_path(state_dir, None).parent / SOCKETS_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    for missing in (folder.parent.parent, folder.parent, folder):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    return folder

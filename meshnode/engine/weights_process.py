@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -98,10 +99,14 @@ def _fill(orders: FillOrders, speaker: Speaker) -> None:
         return
     folder.chmod(0o700)
     done = 0
-    for place in missing:
-        known[place.name] = _copy(folder, place)
-        done += place.size_bytes
-        speaker.say(done=done, total=needed)
+    # Hashing is the slow part; numpy lets threads work side by side.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        copies = {pool.submit(_copy, folder, place): place for place in missing}
+        for copied in as_completed(copies):
+            place = copies[copied]
+            known[place.name] = copied.result()
+            done += place.size_bytes
+            speaker.say(done=done, total=needed)
     _write_index(folder, known)
     # The server reads here and must never write: what a coordinator sends is not what a manifest confirmed.
     folder.chmod(0o500)
@@ -127,7 +132,7 @@ def _copy(folder: Path, place: TensorPlace) -> str:
     """Hashes and copies one tensor; the file appears complete or not at all. Returns its name."""
     from meshnode.engine.fnv import OFFSET, fnv1a_64
 
-    aside = folder / f".{os.getpid()}"
+    aside = folder / f".{place.name}"
     value = OFFSET
     with place.path.open("rb") as source, aside.open("wb") as target:
         with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
