@@ -4,14 +4,15 @@ Lives here: `binding_of`. Not here: memory that does not suffice (`planner.diagn
 (`planner.remedies`).
 
 A restriction binds if a plan exists without it, all else being equal. Where several stand together, none alone is
-named. A target that must be met binds where the fastest plan found is slower; what takes most of that plan's time is
-said: hops, the number of stages (the engine's overhead for each), or memory bandwidth.
+named, and the smallest number of them is lifted. A target that must be met binds where the fastest plan found is
+slower; what takes most of that plan's time is said: hops, the number of stages (the engine's overhead for each), or
+memory bandwidth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from planner.building import Found
@@ -57,7 +58,19 @@ def binding_of(request: PlanRequest, need: MemoryNeed, too_slow: Found | None) -
     for relaxed in (_max_stages, _min_stages, _boundaries, _rtt_cap):
         if (binding := relaxed(request, need)) is not None:
             return binding
-    return Binding("several_constraints", "no single one of them can be lifted alone", ())
+    return Binding("several_constraints", "lifting one of them is not enough", tuple(_all_lifted(request.constraints)))
+
+
+def _all_lifted(limits: Constraints) -> Iterator[RelaxConstraint]:
+    """Each restriction that is set, dropped altogether."""
+    if limits.max_stages is not None:
+        yield RelaxConstraint("max_stages", None, f"drop max_stages ({limits.max_stages})")
+    if limits.min_stages > 1:
+        yield RelaxConstraint("min_stages", 1, f"drop min_stages ({limits.min_stages})")
+    if limits.forbidden_boundaries:
+        yield RelaxConstraint("forbidden_boundaries", None, "allow a cut before any layer")
+    if limits.max_stage_rtt_ms is not None:
+        yield RelaxConstraint("max_stage_rtt_ms", None, f"drop max_stage_rtt_ms ({limits.max_stage_rtt_ms:g})")
 
 
 def _plans_with(request: PlanRequest, **constraints: object) -> bool:

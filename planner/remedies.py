@@ -53,6 +53,8 @@ def remedies_for(
     singles = [search.judged((change,)) for change in (*binds, *_single_changes(request, search))]
     if kind is ShortfallKind.CONSTRAINT:
         found = [remedy for remedy in singles if remedy.sufficient]
+        if len(binds) > 1 and not any(search.suffices((change,)) for change in binds):
+            found += [together] if (together := search.judged(search.smallest_part(tuple(binds)))).sufficient else []
     else:
         rooms = [search.judged((change,), exact) for change, exact in room_remedies(request)]
         found = [*singles, *rooms, *search.combined(tuple(change for each in singles for change in each.changes))]
@@ -206,7 +208,7 @@ class _Search:
         for base in _compatible(levers):
             if _has_part(base, found) or (changes := self._with_peers(base, peers)) is None:
                 continue
-            if not _has_part(smallest := self._smallest_part(changes), found):
+            if not _has_part(smallest := self.smallest_part(changes), found):
                 found.append(smallest)
         minimal = [changes for changes in found if not _has_part(changes, [each for each in found if each != changes])]
         return [self.judged(self._relaxed(changes)) for changes in sorted(minimal, key=len)[:_MOST_COMBINATIONS]]
@@ -224,7 +226,7 @@ class _Search:
             return next((*base, peer) for peer in reversed(peers) if self.suffices((*base, peer)))
         return (*base, *peers[:fewest]) if fewest else None
 
-    def _smallest_part(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    def smallest_part(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
         """The smallest part that suffices. Of many changes only those that can be left out one by one are."""
         if len(changes) <= _MOST_PARTED:
             parts = (part for size in range(2, len(changes)) for part in combinations(changes, size))

@@ -193,6 +193,16 @@ def test_cap_that_alone_prevents_a_plan_is_named_with_the_rtt_that_would_do() ->
     assert relax.details["value"] == 7.5
 
 
+def test_restrictions_that_only_together_prevent_a_plan_are_lifted_together() -> None:
+    nodes = [a_node(name, usable_gb=4) for name in "abc"]
+    limits = Constraints(max_stages=2, max_stage_rtt_ms=1.0, forbidden_boundaries=frozenset({1}))
+    report = shortfall(*nodes, links=linked(*nodes, rtt_ms=9.0), constraints=limits)
+    assert (report.kind, report.binds) == ("constraint", "several_constraints")
+    (together,) = [each for each in report.remedies if each.action == "combine"]
+    assert together.sufficient
+    assert [part["constraint"] for part in together.details["parts"]] == ["max_stages", "max_stage_rtt_ms"]
+
+
 def test_hole_in_the_rtt_matrix_is_never_crossed_by_a_timed_plan() -> None:
     links = LinkMatrix({pair: link for pair, link in linked(A, B, C).links.items() if set(pair) != {"a", "b"}})
     plan = planned(A, B, C, links=links)
