@@ -59,9 +59,12 @@ class ModelClient:
         """The events of a streamed greedy completion, without the last `[DONE]`."""
         answer = self._send("POST", "/completions", _greedy(model, prompt, max_tokens) | {"stream": True} | more, {})
         assert answer.status == 200, answer.read()
-        while line := answer.readline():
-            if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
-                yield json.loads(line[6:])
+        try:
+            while line := answer.readline():
+                if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                    yield json.loads(line[6:])
+        finally:
+            answer.close()
 
     def wait_answer(self, model: str, prompt: str, max_tokens: int = 8, within_s: float = 60.0) -> Answered:
         """The first completion that succeeds; until then only answers that say when to try again are right."""

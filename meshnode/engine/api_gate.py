@@ -63,15 +63,24 @@ class ApiGate:
         return None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, origin: str | None) -> None:
+        has_stalled = False
+
         async def send_in_time(message: Message) -> None:
+            nonlocal has_stalled
             if origin is not None and message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_cors(origin))
-            with anyio.fail_after(STALL_S):
+            with anyio.move_on_after(STALL_S) as patience:
                 await send(message)
+            if patience.cancelled_caught:
+                has_stalled = True
+                raise OSError("the client stopped reading")
 
         try:
             await self._app(scope, receive, send_in_time)
-        except TimeoutError:
+        except Exception:
+            # What a response makes of an error in `send` depends on its kind; that it was this one is known here.
+            if not has_stalled:
+                raise
             self._stalled(f"the client read nothing for {STALL_S:g} s")
 
 

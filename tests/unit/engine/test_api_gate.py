@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from meshnode.engine import api_gate
 from meshnode.engine.api_gate import ApiGate
@@ -60,10 +61,16 @@ async def test_key_is_asked_for_where_one_is_set(given: str, status: int) -> Non
     assert (await ask(a_gate("right"), host="localhost", authorization=given))[0] == status
 
 
-async def test_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"one"
+    yield b"two"
+
+
+@pytest.mark.parametrize("response", [PlainTextResponse("answered"), StreamingResponse(pieces())])
+async def test_client_that_stops_reading_is_let_go(response: Response, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_gate, "STALL_S", 0.05)
     told: list[str] = []
-    gate = ApiGate(PlainTextResponse("answered"), None, told.append)
+    gate = ApiGate(response, None, told.append)
 
     async def hear_nothing() -> Any:
         await anyio.sleep_forever()
