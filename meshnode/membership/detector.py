@@ -239,7 +239,9 @@ class Detector:
 
     def _burst_over(self, burst: Burst, now: float) -> None:
         if self.bursts.pop(burst.target, None) is burst:
-            self.judge.burst_ended(burst.target, False, burst.started_at_s, now)
+            # Without a link the burst is a dial that may be slow: the suspect's time to prove itself begins after it.
+            since_s = burst.started_at_s if burst.linked else now
+            self.judge.burst_ended(burst.target, False, since_s, now)
 
     def end_burst(self, target: NodeId) -> None:
         """The case is closed; the rest of the burst is not needed."""

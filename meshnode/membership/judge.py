@@ -220,8 +220,9 @@ class Judge:
         self._review(case, now)
 
     def _open(self, entry: NodeEntry, accuser: NodeId, now: float) -> Suspicion:
+        # Besides the subject and the first accuser, everybody may confirm, this node included.
         others = self._board.store.live_count - 2
-        needed = max(0, min(self._board.settings.suspicion_confirmations, others - 1))
+        needed = max(0, min(self._board.settings.suspicion_confirmations, others))
         case = Suspicion(entry.node, entry.incarnation, accuser, needed, now)
         self.cases[entry.node] = case
         return case

@@ -69,6 +69,8 @@ SURPLUS = frozenset({RefusalCode.LINK_LIMIT, RefusalCode.DUPLICATE_LINK, Refusal
 """Ends of a link that say nothing about the peer's health."""
 FAREWELL = frozenset({RefusalCode.LEAVING, RefusalCode.REMOVED, RefusalCode.REVOKED, RefusalCode.IDENTITY_IN_USE})
 """Ends of a link that say that it shall not come back by itself."""
+SILENCE = frozenset({"idle_timeout", "connection_lost"})
+"""Ends of a link that nobody spoke. A peer that said why it closed the link was alive to say so."""
 EXPIRE_INTERVAL_S = 60.0
 OVERLOAD_MEMORY_S = 0.1
 """How long after a late wake-up RTT samples are dropped."""
@@ -195,6 +197,11 @@ class Membership:
         self._board.timers.run_due(now)
         return self._board.take_effects()
 
+    def sends_cost(self, cost_s: float) -> None:
+        """How long it takes from an input until the first datagram it causes is on the wire (encoding, encryption, the
+        system call): subtracted from what is timed, at either end."""
+        self._board.send_cost_s = cost_s
+
     def stalled(self, duration_s: float, now: float) -> list[Effect]:
         """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while.
         A late `poll` finds out by itself; this is for a driver that knows first."""
@@ -255,7 +262,7 @@ class Membership:
         surplus = code in SURPLUS
         if code not in FAREWELL:
             self._topology.unlinked(peer, surplus, now)
-            if not surplus and board.live_entry(peer) is not None:
+            if code in SILENCE and board.live_entry(peer) is not None:
                 self._detector.end_burst(peer)
                 self._detector.burst(peer, now)
         return board.take_effects()

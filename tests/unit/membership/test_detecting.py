@@ -95,6 +95,27 @@ def test_lost_link_starts_an_examination_and_is_no_verdict() -> None:
     assert us.events(PeerSuspect) == []
 
 
+def test_peer_that_says_why_it_closes_the_link_lives() -> None:
+    """A node that slept is told so by everybody at once; on a busy machine its dials may take their time."""
+    us = Lone()
+    peers = [us.meets() for _ in range(2)]
+    for peer in peers:
+        us.effects += us.machine.link_down(peer.node, "unreachable", "you did not answer: held dead", us.now_s)
+    us.passes(8.0)
+    assert set(us.dialled()) == {peer.node for peer in peers}
+    assert us.events(PeerSuspect) == []
+
+
+def test_suspect_without_a_link_has_its_time_after_the_dial_that_failed() -> None:
+    us = Lone()
+    peer, other = us.meets(), us.meets()
+    us.effects += us.machine.link_down(peer.node, "connection_lost", "no answer", us.now_s)
+    while not us.events(PeerSuspect):
+        us.passes(0.1, other)
+    us.passes(QUIET.suspicion_min_s - 0.2, other)
+    assert us.machine.status_of(peer.node) is Status.SUSPECT
+
+
 def test_new_link_in_the_place_of_an_old_one_is_timed_once() -> None:
     us = Lone(replace(QUIET, probe_interval_s=10_000.0))
     peer = us.meets()
