@@ -39,6 +39,8 @@ STALL_S = 0.25
 """Lateness that counts as a stall. The loop's own work is below 50 ms; half a probe time-out would already mislead."""
 GATHER_S = 0.02
 """Readers of views get one view for all changes of this time."""
+SENDS_TO_KNOW = 16
+"""After so many datagrams the least cost of sending one is known well enough to be subtracted."""
 REVOCATIONS_PER_FRAME = 48
 """48 entries of at most 4,096 bytes stay within a frame's 256 KiB."""
 
@@ -96,6 +98,10 @@ class Mesh:
         """What `run` waits for: a fault in the timer's callback. None while `run` does not run."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = math.inf
+        self._input_at_s = math.nan
+        """When the input was taken whose first datagram is still to be sent; NaN otherwise."""
+        self._sends = 0
+        self._least_send_cost_s = math.inf
         self._changes_seen = -1
         self._changed = anyio.Event()
         self._opened: set[NodeId] = set()
@@ -357,6 +363,7 @@ class Mesh:
         if self._fault is not None and now - self._machine.next_wakeup() > STALL_S:
             self._effects.extend(self._machine.poll(now))
         self._effects.extend(step(now))
+        self._input_at_s = now
         if not self._performing:
             self._perform()
         self._set_timer()
@@ -387,10 +394,20 @@ class Mesh:
             self._links.send(effect.peer, effect.message, effect.coalesce)
         elif isinstance(effect, SendDatagram):
             self._links.send_datagram(effect.peer, effect.message)
+            self._note_send_cost()
         elif isinstance(effect, Dial):
             self._links.dial(effect.peer, effect.addresses)
         elif isinstance(effect, CloseLink):
             self._links.close(effect.peer, effect.code, effect.text)
+
+    def _note_send_cost(self) -> None:
+        """The least there ever was: subtracting it makes no path look shorter than it is."""
+        if not math.isnan(self._input_at_s):
+            self._sends += 1
+            self._least_send_cost_s = min(self._least_send_cost_s, self._clock() - self._input_at_s)
+            self._input_at_s = math.nan
+            if self._sends >= SENDS_TO_KNOW:
+                self._machine.sends_cost(self._least_send_cost_s)
 
     def _close(self, peer: NodeId, code: RefusalCode, text: str) -> None:
         if self._links is not None:

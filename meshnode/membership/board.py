@@ -31,6 +31,7 @@ class Board:
         "overloaded_until_s",
         "quiet_until_s",
         "rng",
+        "send_cost_s",
         "settings",
         "store",
         "timers",
@@ -52,6 +53,9 @@ class Board:
         """Nobody is accused before then (after a stall)."""
         self.overloaded_until_s = 0.0
         """RTT samples that end before then are dropped: our own loop lagged."""
+
+        self.send_cost_s = 0.0
+        """From an input's moment until a datagram it causes is on the wire: our own work, no part of any path."""
 
     def take_effects(self) -> list[Effect]:
         """The effects of the input just handled, in order."""

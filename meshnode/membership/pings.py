@@ -31,6 +31,10 @@ JITTER = 0.2
 PROBED_INTERVAL = 1.5
 MAX_HOLD_US = 600_000_000
 FORGET_PINGS_AFTER_S = 15.0
+SEND_COST_ERROR_S = 0.0005
+"""By as much the two ends' send costs, which are the least they have seen, may exceed this time's."""
+SHORTEST_S = 0.00001
+"""No path is shorter."""
 
 
 class Pings:
@@ -68,7 +72,7 @@ class Pings:
             self._sent = {n: ping for n, ping in self._sent.items() if now - ping[1] < FORGET_PINGS_AFTER_S}
             self._sweep_above = 256 + 2 * len(self._sent)
         nonce = self._board.nonce()
-        self._sent[nonce] = (peer, now, timed)
+        self._sent[nonce] = (peer, now + self._board.send_cost_s, timed)
         return nonce
 
     # --- the schedule of timed pings ---
@@ -114,7 +118,8 @@ class Pings:
 
     def ack_for(self, ping: Ping, received_at: float, now: float) -> Ack:
         """The answer to a ping that arrived at `received_at`."""
-        hold_us = min(MAX_HOLD_US, max(0, round((now - received_at) * 1e6)))
+        held_s = now + self._board.send_cost_s - received_at
+        hold_us = min(MAX_HOLD_US, max(0, round(held_s * 1e6)))
         overloaded = now < self._board.overloaded_until_s
         return Ack(ping.nonce, self._board.incarnation, hold_us, overloaded, self._coordinate.wire())
 
@@ -139,6 +144,8 @@ class Pings:
         if link is None or not sent[2] or ack.overloaded or received_at < self._board.overloaded_until_s:
             return
         sample_s = received_at - sent[1] - ack.hold_us / 1e6
+        if -SEND_COST_ERROR_S < sample_s < SHORTEST_S:
+            sample_s = SHORTEST_S
         was_corroborated = link.rtt.corroborated(now, self._board.settings)
         if link.rtt.add(sample_s, now, self._board.settings):
             if ack.coordinate is not None:
