@@ -232,6 +232,8 @@ class Pursuit:
     def _choose_anew(self, now: float) -> list[PursuitEffect]:
         if self._view is None:
             return []
+        if self.phase is Phase.RUNNING and self._waiter is None and self._asked is None:
+            return self._look_for_better(self._view, now)
         return self._begin(self._view, now) if self.phase in _DECIDED else self._check_role(self._view, now)
 
     def _report_no_source(self, view: MeshView) -> list[PursuitEffect]:
@@ -296,11 +298,13 @@ class Pursuit:
         return out
 
     def _rest(self, phase: Phase, snapshot: SplitParticipantSnapshot, now: float) -> None:
-        """Rests in `phase` until the members differ from those of now."""
+        """Rests in `phase` until the members differ from those it was decided for, which they may do already. After a
+        failed run only those of now count."""
         self.phase = phase
-        self._baseline = self._members(self._view or snapshot.view)
+        view = self._view or snapshot.view
+        self._baseline = self._members(view if phase is Phase.FAILED else snapshot.view)
         unreachable = any(each.reason is ReasonCode.STAGE_CONTROL_UNREACHABLE for each in snapshot.exclusions)
-        self._recheck_s = now + RECHECK_S if unreachable else math.inf
+        self._recheck_s = now if self._is_news(view) else now + RECHECK_S if unreachable else math.inf
 
     def _look_for_better(self, view: MeshView, now: float) -> list[PursuitEffect]:
         """The mesh of a running split changed: wait until it settles, then see whether a better plan is worth it."""
@@ -336,7 +340,7 @@ class Pursuit:
         if asked.kind is PlanKind.IMPROVE:
             running = self._standing.running
             if running is None or not gains_enough(running.plan, plan, self._settings.improve_margin):
-                return []
+                return self._stay(now)
             return self._reserve(plan, result, "better plan", now)
         if self._planning_only:
             self.result = result
@@ -347,18 +351,24 @@ class Pursuit:
     def _plan_overtaken(self, asked: _Asked, view: MeshView, now: float) -> list[PursuitEffect]:
         """A node of the plan went while it was made."""
         if asked.kind is PlanKind.IMPROVE:
-            return []
+            return self._stay(now)
         return self._replan(view) if asked.kind is PlanKind.REPLAN else self._begin(view, now)
 
     def _no_plan(self, asked: _Asked, result: PlanResult, now: float) -> list[PursuitEffect]:
         if asked.kind is PlanKind.IMPROVE:
-            return []
+            return self._stay(now)
         if asked.kind is PlanKind.SOLO:
             return self._wait(self._view or asked.snapshot.view, now)
         effects = self._withdraw("no valid plan is left") if asked.kind is PlanKind.REPLAN else []
         self.result = result
         self._rest(Phase.SHORT, asked.snapshot, now)
         return effects + self._say(shortfall_event(self._request.model, result.outcome))
+
+    def _stay(self, now: float) -> list[PursuitEffect]:
+        """The running plan stays; whoever came while a better one was looked for is looked at next."""
+        if self._view is not None and members_changed(self._baseline, self._members(self._view), self._drift):
+            self._recheck_s = now
+        return []
 
     def _say(self, event: SplitCandidates | SplitPlanned | SplitShortfall) -> list[PursuitEffect]:
         """Reports what was decided, unless it is what was reported last."""
@@ -388,7 +398,7 @@ class Pursuit:
         for effect in effects:
             match effect:
                 case Stands(run, old):
-                    out += self._stands(run, old)
+                    out += self._stands(run, old, now)
                 case NotReserved():
                     out += self._not_reserved(effect, now)
                 case Lost():
@@ -399,10 +409,12 @@ class Pursuit:
                     out.append(effect)
         return out
 
-    def _stands(self, run: Run, old: Run | None) -> list[PursuitEffect]:
+    def _stands(self, run: Run, old: Run | None, now: float) -> list[PursuitEffect]:
         self.phase = Phase.RUNNING
         self._avoid = {}
-        self._baseline = self._members(self._view or run.snapshot.view)
+        members, considered = self._members(self._view or run.snapshot.view), self._members(run.snapshot.view)
+        self._baseline = {node: member for node, member in members.items() if node in considered}
+        self._stay(now)
         generation = run.holding.fence.generation
         effects = self._say(planned_event(run.plan, generation))
         if old is not None:

@@ -85,6 +85,29 @@ def test_shortfall_is_reported_and_a_node_that_arrives_turns_it_into_a_plan() ->
     assert len(a.named("split.planned")) == 1
 
 
+def test_node_that_arrives_while_a_shortfall_is_worked_out_is_not_overlooked() -> None:
+    world = World(settings=PLANS_ONLY, planning_s=5.0)
+    world.add("a", gb=25, host_gb=16)
+    world.add("b", gb=25)
+    world.run(4)
+    assert phase_of(world.nodes["a"]) is Phase.PLANNING
+    world.add("c", gb=45)
+    world.run(30)
+    assert phase_of(world.nodes["a"]) is Phase.PLANNED
+
+
+def test_node_that_arrives_while_a_plan_is_made_makes_the_next_one_better() -> None:
+    world = World(planning_s=5.0)
+    world.add("a", gb=31, host_gb=16)
+    world.add("b", gb=31)
+    world.add("d", gb=31)
+    world.run(4)
+    assert phase_of(world.nodes["a"]) is Phase.PLANNING
+    world.add("c", gb=61)
+    world.run(40)
+    assert stage_count(world.nodes["a"]) == 2
+
+
 def test_same_shortfall_is_not_reported_twice() -> None:
     world = World(settings=PLANS_ONLY)
     world.add("a", gb=25, host_gb=16)
