@@ -164,6 +164,10 @@ class Reservations:
         """When `poll` must be called at the latest; infinity while nothing is held."""
         return min((held.lapses_s for held in self._held.values()), default=math.inf)
 
+    def refuse(self, peer: NodeId, message: Prepare, reason: str) -> list[ReservationEffect]:
+        """Refuse a plan for a reason of the node's that is none of the reservations'. Nothing is promised by it."""
+        return [self._refuse(peer, message, reason)]
+
     # --- prepare ---
 
     def _prepare(self, peer: NodeId, message: Prepare, now: float) -> list[ReservationEffect]:

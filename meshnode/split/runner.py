@@ -42,9 +42,11 @@ from meshnode.split.reservation import (
 from planner.plan import SplitPlan
 from proto.ids import NodeId
 from proto.messages import Commit, Fence, LeaseRenewal, Message, Prepare, Prepared, Release
+from proto.parts import Role
 
 SPLIT_MESSAGES: Final[tuple[type[Message], ...]] = (Prepare, Prepared, Commit, Release, LeaseRenewal)
 """What the daemon hands to `SplitDesk.receive`."""
+NO_COORDINATOR: Final = "refused: only a worker coordinates splits, and this node knows the sender as none"
 
 
 class StageRunner(Protocol):
@@ -131,7 +133,9 @@ class SplitDesk:
         """A split message of another node."""
         if not isinstance(message, Prepare | Prepared | Commit | Release | LeaseRenewal):
             return
-        if is_for_worker(peer, message):
+        if isinstance(message, Prepare) and not self._may_coordinate(peer):
+            self._perform(None, self._reservations.refuse(peer, message, NO_COORDINATOR))
+        elif is_for_worker(peer, message):
             self._perform(None, self._reservations.receive(peer, message, self._clock()))
         else:
             self._answered(peer, message)
@@ -270,6 +274,12 @@ class SplitDesk:
             self._perform(None, self._reservations.receive(peer, message, self._clock()))
         elif isinstance(message, Prepared | LeaseRenewal):
             self._answered(peer, message)
+
+    def _may_coordinate(self, peer: NodeId) -> bool:
+        """Whoever holds a stage here can run code in its engine (docs/security.md): a client's credential does not go
+        that far."""
+        known = self._mesh.view().nodes.get(peer)
+        return known is not None and known.role is Role.WORKER
 
     def _answered(self, peer: NodeId, message: SplitMessage) -> None:
         """An answer to one of the pursuits; nonce and fence tell which."""

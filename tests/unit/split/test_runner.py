@@ -33,7 +33,8 @@ from meshnode.split import (
 )
 from planner.plan import SplitPlan
 from proto.ids import NodeId
-from proto.messages import CONTROL_MESSAGES, Fence, Message, Prepare, Release
+from proto.messages import CONTROL_MESSAGES, Commit, Fence, Message, Prepare, Prepared, Release
+from proto.parts import Role
 
 A, B = node_id("a"), node_id("b")
 NODES = (
@@ -204,6 +205,22 @@ async def test_removed_coordinator_loses_its_stages_at_once() -> None:
         await bench.until(lambda: len(bench.worker_seen.started) == 1)
         bench.worker.removed(frozenset({A}))
         assert bench.worker_seen.stopped == ["removed"]
+
+
+async def test_client_of_the_mesh_gets_no_stage() -> None:
+    guest, stranger = a_node("g", role=Role.CLIENT), node_id("s")
+    lacking = a_node("b", offer=an_offer(B, models=(structs.replace(a_model(), wanted=False),)))
+    async with a_bench(lacking, guest, settings=CARRY_OUT) as bench:
+        for peer in (guest.node, stranger):
+            bench.wire.clear()
+            bench.worker.receive(peer, Prepare(7, "any", Fence(1, peer), 0, 1, (("gpu0", GB),), (("gpu0", 0, 1),)))
+            bench.worker.receive(peer, Commit("any", Fence(1, peer)))
+            (answer,) = bench.wire
+            assert isinstance(answer, Prepared)
+            assert not answer.accepted
+            assert "only a worker" in answer.reason
+        assert bench.worker_seen.started == []
+        assert bench.worker_seen.reserved == {}
 
 
 async def test_desk_sleeps_while_nothing_happens() -> None:
