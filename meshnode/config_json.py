@@ -1,6 +1,6 @@
 """The configuration in force as plain JSON, for `/v1/config` and the support bundle.
 
-What lives here: `config_json`. What does not: the keys (`meshnode.config_keys`). No key holds a secret.
+What lives here: `config_json`. What does not: the keys (`meshnode.config_keys`). Of a secret it only says that it is set.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from dataclasses import fields
 from typing import Any
 
 from meshnode.config import NodeConfig
+from meshnode.redaction import BLOT, SECRET_NAMES
 
 
 def config_json(config: NodeConfig) -> dict[str, Any]:
     """Every key with its value: sizes in bytes, times in the key's unit, paths and addresses as text."""
-    return {field.name: _plain(getattr(config, field.name)) for field in fields(NodeConfig)}
+    return {field.name: _told(field.name, getattr(config, field.name)) for field in fields(NodeConfig)}
+
+
+def _told(name: str, value: object) -> object:
+    return BLOT if name in SECRET_NAMES and value is not None else _plain(value)
 
 
 def _plain(value: object) -> object:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from meshnode.config import NodeConfig
+from meshnode.redaction import BLOT, SECRET_NAMES
 
 
 class Effect(StrEnum):
@@ -55,8 +56,13 @@ def compare(old: NodeConfig, new: NodeConfig) -> Changes:
     for field in fields(NodeConfig):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if before != after:
-            found[effect_of(field.name)].append(f"{field.name}: {_shown(before)} -> {_shown(after)}")
+            shown = _hidden if field.name in SECRET_NAMES else _shown
+            found[effect_of(field.name)].append(f"{field.name}: {shown(before)} -> {shown(after)}")
     return Changes(tuple(found[Effect.AT_ONCE]), tuple(found[Effect.LATER]), tuple(found[Effect.RESTART]))
+
+
+def _hidden(value: object) -> str:
+    return "unset" if value is None else BLOT
 
 
 def _shown(value: object) -> str:

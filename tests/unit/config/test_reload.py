@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshnode.config import NodeConfig
+from meshnode.config_json import config_json
 from meshnode.config_keys import SETTINGS
 from meshnode.config_reload import AT_ONCE, LATER, Changes, Effect, compare, effect_of
 
@@ -35,3 +36,11 @@ def test_equal_configurations_change_nothing_and_long_values_are_cut() -> None:
     assert compare(config, config) == Changes((), (), ())
     (text,) = compare(config, replace(config, models=("x" * 500,))).at_once
     assert len(text) < 160
+
+
+def test_the_key_of_the_interface_is_told_nowhere() -> None:
+    old = replace(NodeConfig(), api_key="the-old-key")
+    assert compare(old, replace(old, api_key="the-new-key")).restart == ("api_key: [redacted] -> [redacted]",)
+    assert compare(NodeConfig(), old).restart == ("api_key: unset -> [redacted]",)
+    assert config_json(old)["api_key"] == "[redacted]"
+    assert config_json(NodeConfig())["api_key"] is None
