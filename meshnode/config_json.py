@@ -1,6 +1,7 @@
 """The configuration in force as plain JSON, for `/v1/config` and the support bundle.
 
-What lives here: `config_json`. What does not: the keys (`meshnode.config_keys`). Of a secret it only says that it is set.
+What lives here: `config_json`. What does not: the keys (`meshnode.config_keys`). Of a secret it only says
+that it is set.
 """
 
 from __future__ import annotations
