@@ -13,7 +13,7 @@ an `error` event, one that was not begun yet becomes a 503 with `Retry-After`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,16 +25,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from meshnode.engine.http1 import Answer, AnswerBroken, ask
+from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.models import Models, Run, RunState
-from meshnode.engine.wishes import WrongWish, model_of, read_request
+from meshnode.engine.wishes import WrongWish, model_of
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
 from meshnode.split import Chosen, Gate, choose_coordinator
 from meshnode.tunnel import Opening, Purpose, TunnelError, Tunnels, splice
 from proto.ids import NodeId, short
 
-MAX_BODY_BYTES: Final = 32 * 2**20
+MAX_BODY_BYTES: Final = 8 * 2**20
+"""A context of a million tokens is about 5 MB of text."""
+MAX_ANSWER_BYTES: Final = 32 * 2**20
+"""Of an answer that is held whole: another node may send what it likes."""
+GONE: Final = 499
+"""The status of an answer that nobody is there to read."""
 BODY_S: Final = 60.0
 HOLD_S: Final = 20.0
 """How long a request waits while a stage's node is suspected: it is dead or refuted within about 6 s."""
@@ -135,8 +140,10 @@ class Gateway:
     async def _complete(self, request: Request, inner: bool) -> Response:
         try:
             body = await _body_of(request)
-            name = model_of(read_request(body))
-            return await self._answer(name, request.url.path, body, inner)
+            name = model_of(body)
+            # Not the URL's path: that is put together from the Host header, which is the client's.
+            path = str(request.scope["path"])
+            return await _unless_gone(request, lambda: self._answer(name, path, body, inner))
         except WrongWish as wrong:
             return JSONResponse(wrong.to_dict(), status_code=400)
         except ApiError as error:
@@ -219,7 +226,7 @@ class Gateway:
             return StreamingResponse(events, status_code=answer.status, headers=headers)
         async with stack:
             try:
-                whole = b"".join([piece async for piece in answer.body])
+                whole = await whole_body(answer, MAX_ANSWER_BYTES)
             except AnswerBroken as error:
                 raise self._lost(name, node, await why()) from error
         return Response(whole, status_code=answer.status, headers=headers)
@@ -262,6 +269,28 @@ async def _body_of(request: Request) -> bytes:
     if deadline.cancelled_caught:
         raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_S:g} s")
     return bytes(body)
+
+
+async def _unless_gone(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """What `answer` gives, unless the client goes before: then it is cancelled, so that no engine works for nobody. The
+    body is read, so the next message of the client can only be its end. Raises `ApiError`."""
+    given: Response | ApiError | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            given = await answer()
+        except ApiError as error:  # raised here it would come out of the group wrapped
+            given = error
+        tasks.cancel_scope.cancel()
+    if isinstance(given, ApiError):
+        raise given
+    return Response(status_code=GONE) if given is None else given
 
 
 def _named(view: MeshView, counts: Callable[[Any], bool]) -> set[str]:

@@ -1,7 +1,8 @@
 """One HTTP/1.1 request over a byte stream: a Unix socket to a model's process, or a tunnel to the node that runs it.
 
-What lives here: `ask`. What does not: which stream (`meshnode.engine.gateway`). h11 speaks the protocol; a connection
-carries one request, because both kinds of stream are cheap to open and a broken one then breaks one answer only.
+What lives here: `ask`, `whole_body`. What does not: which stream (`meshnode.engine.gateway`). h11 speaks the protocol; a
+connection carries one request, because both kinds of stream are cheap to open and a broken one then breaks one answer
+only.
 """
 
 from __future__ import annotations
@@ -51,6 +52,16 @@ async def ask(stream: ByteStream, method: str, path: str, headers: Headers = (),
             return Answer(event.status_code, dict(event.headers), _body(connection, stream))
         if not isinstance(event, h11.InformationalResponse):
             raise AnswerBroken("it ended before it answered")
+
+
+async def whole_body(answer: Answer, most_bytes: int) -> bytes:
+    """All of an answer's body. Raises `AnswerBroken`, also where it is longer than `most_bytes`."""
+    body = bytearray()
+    async for piece in answer.body:
+        body += piece
+        if len(body) > most_bytes:
+            raise AnswerBroken(f"its answer is over {most_bytes} bytes")
+    return bytes(body)
 
 
 async def _body(connection: h11.Connection, stream: ByteStream) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -69,4 +70,22 @@ def test_body_must_be_a_json_object(body: bytes) -> None:
 @pytest.mark.parametrize("model", [None, "", 5, "x" * 513])
 def test_model_must_be_named(model: Any) -> None:
     with pytest.raises(WrongWish, match="model"):
-        model_of({"model": model})
+        model_of(json.dumps({"model": model}).encode())
+
+
+def test_model_is_read_without_making_anything_of_the_rest() -> None:
+    body = b'{"model": "m", "messages": [' + b"[]," * 200_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        assert model_of(body) == "m"
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000
+
+
+def test_nesting_without_end_is_refused_by_name() -> None:
+    body = b'{"model": "m", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    for read in (model_of, read_request):
+        with pytest.raises(WrongWish, match="too deep"):
+            read(body)
