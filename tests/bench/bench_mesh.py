@@ -34,18 +34,18 @@ class Daemon:
     log: Path
     process: subprocess.Popen[bytes]
 
-    def events(self, name: str) -> list[dict[str, object]]:
-        """All its events of that name so far."""
+    def events(self, name: str, peer: object = None) -> list[dict[str, object]]:
+        """All its events of that name so far, of one peer where one is named."""
         if not self.log.exists():
             return []
         lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line for line in lines if line.get("event") == name]
+        return [line for line in lines if line.get("event") == name and peer in (None, line.get("peer"))]
 
-    def wait_event(self, name: str, count: int = 1, timeout_s: float = 30.0) -> dict[str, object]:
-        """The count-th event of that name, once it is there."""
+    def wait_event(self, name: str, count: int = 1, peer: object = None, timeout_s: float = 120.0) -> dict[str, object]:
+        """The count-th event of that name (and peer), once it is there."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if len(found := self.events(name)) >= count:
+            if len(found := self.events(name, peer)) >= count:
                 return found[count - 1]
             if self.process.poll() is not None:
                 raise RuntimeError(f"node ended with {self.process.returncode}; see {self.log}")
@@ -124,16 +124,19 @@ def detection() -> None:
 
 def _kill_and_restart(daemons: list[Daemon], victim: int) -> float:
     others = [daemon for number, daemon in enumerate(daemons) if number != victim]
-    deaths = [len(daemon.events("peer.dead")) for daemon in others]
-    returns = [len(daemon.events("peer.returned")) for daemon in others]
+    node = daemons[victim].wait_event("node.started")["node"]
+    deaths = [len(daemon.events("peer.dead", node)) for daemon in others]
+    returns = [len(daemon.events("peer.returned", node)) for daemon in others]
     killed_at = time.time()
     daemons[victim].process.send_signal(signal.SIGKILL)
     daemons[victim].process.wait()
-    seen = [_moment(daemon.wait_event("peer.dead", count + 1)) for daemon, count in zip(others, deaths, strict=True)]
+    seen = [
+        _moment(daemon.wait_event("peer.dead", count + 1, node)) for daemon, count in zip(others, deaths, strict=True)
+    ]
     daemons[victim].log.unlink(missing_ok=True)
     daemons[victim] = start(daemons[victim].state.parent, victim, None)
     for daemon, count in zip(others, returns, strict=True):
-        daemon.wait_event("peer.returned", count + 1)
+        daemon.wait_event("peer.returned", count + 1, node)
     return max(seen) - killed_at
 
 
