@@ -47,32 +47,34 @@ def _advance(value: int, data: npt.NDArray[np.uint8]) -> int:
 
 
 def _low_bytes(first: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The hash's lowest byte before each byte of `data`, given the one before the first; bit by bit."""
+    """The hash's lowest byte before each byte of `data`, given the one before the first; bit by bit.
+
+    While bits from k on are still 0 in `low`, bit k of (low ^ data) x 0xb3 is what turns bit k from one byte to the
+    next: what the lower bits carry into it, and the byte's own bit.
+    """
     low = np.zeros(len(data), dtype=np.uint8)
-    mixed = np.zeros(len(data), dtype=np.uint8)
-    """low ^ data, as far as its bits are known."""
     for bit in range(8):
-        carried = (mixed * np.uint8(_LOW_PRIME)) >> np.uint8(bit) & np.uint8(1)
-        given = (data >> np.uint8(bit)) & np.uint8(1)
-        turns = np.empty(len(data), dtype=np.uint8)
-        turns[0] = (first >> bit) & 1
-        np.bitwise_xor(carried[:-1], given[:-1], out=turns[1:])
-        plane = _running_xor(turns)
-        low |= plane << np.uint8(bit)
-        mixed |= (plane ^ given) << np.uint8(bit)
+        turns = ((low ^ data) * np.uint8(_LOW_PRIME)) & np.uint8(1 << bit)
+        low |= _running_xor(turns, (first >> bit) & 1) << np.uint8(bit)
     return low
 
 
-def _running_xor(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Each bit xor all before it: within words of 64 by doubling shifts, then with what the words before came to."""
-    words = np.zeros(-(-len(bits) // 64), dtype="<u8")
-    packed = np.packbits(bits, bitorder="little")
+def _running_xor(turns: npt.NDArray[np.uint8], first: int) -> npt.NDArray[np.uint8]:
+    """Bits that begin with `first` and flip after each turn that is not 0. Within words of 64 by doubling shifts, then
+    with what the words before came to."""
+    words = np.zeros(-(-len(turns) // 64), dtype="<u8")
+    packed = np.packbits(turns != 0, bitorder="little")
     words.view(np.uint8)[: len(packed)] = packed
     for shift in (1, 2, 4, 8, 16, 32):
         words ^= words << np.uint64(shift)
-    before = np.bitwise_xor.accumulate(words >> np.uint64(63))[:-1]
-    words[1:] ^= np.uint64(0) - before
-    return np.unpackbits(words.view(np.uint8), count=len(bits), bitorder="little")
+    ends = np.bitwise_xor.accumulate(words >> np.uint64(63))
+    words[1:] ^= np.uint64(0) - ends[:-1]
+    # Bit i now says what all turns up to i came to; the bit before turn i is asked for.
+    before = words << np.uint64(1)
+    before[1:] |= words[:-1] >> np.uint64(63)
+    if first:
+        before ^= np.uint64(_MASK)
+    return np.unpackbits(before.view(np.uint8), count=len(turns), bitorder="little")
 
 
 @cache

@@ -74,7 +74,7 @@ class WeightsCache:
         """The directory for the stage's server, filled; None where there is nothing to fill it from, or no room. `told`
         gets (bytes done, bytes in all)."""
         local = self._package(held.model)
-        if local is None:
+        if local is None or self._most_bytes == 0:
             return None
         try:
             now = await anyio.to_thread.run_sync(sampled_manifest, local.package)
