@@ -26,7 +26,8 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
     is_cancelled: Callable[[], bool] = staticmethod(lambda: False)
 
     def generate(self, tokens: Sequence[int], **options: Any) -> Generator[int, Any, None]:  # noqa: ANN401
-        """See the base class."""
+        """See the base class. Raises `ValueError` for a grammar that llama.cpp does not take."""
+        self._check_grammar(options.get("grammar"))
         self.prompt_tokens, self.completion_tokens = len(tokens), 0
         if low.llama_model_n_swa(self._model.model) > 0 and not self.context_params.swa_full:
             self.reset()
@@ -36,3 +37,13 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
                 return
             self.completion_tokens += 1
             yield token
+
+    def _check_grammar(self, grammar: Any) -> None:  # noqa: ANN401
+        """The base class would hand the null pointer on that stands for one that can't be used, and crash."""
+        if grammar is None:
+            return
+        # Both are the package's own, as it uses them itself (`_internals.LlamaSampler.add_grammar`).
+        sampler = low.llama_sampler_init_grammar(self._model.vocab, grammar._grammar.encode(), grammar._root.encode())
+        if not sampler:
+            raise ValueError("the engine takes no grammar as the schema would need it: make the schema simpler")
+        low.llama_sampler_free(sampler)

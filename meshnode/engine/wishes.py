@@ -25,6 +25,9 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
 }
 _WHOLE: Final[Mapping[str, tuple[int, int]]] = {"top_k": (0, 1_000_000), "seed": (0, 2**32 - 1)}
 _CHAT_ONLY: Final = ("tools", "tool_choice", "response_format")
+_COUNTS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
+MAX_COUNT: Final = 1999
+"""Of what a schema repeats: llama.cpp takes no grammar that repeats something more often (llama-grammar.cpp)."""
 MAX_TOKENS: Final = 16_777_216
 MAX_STOPS: Final = 16
 
@@ -107,6 +110,8 @@ def parse_completion(body: bytes, *, chat: bool) -> CompletionWish:
         options["stop"] = _stops(stop)
     if chat:
         options |= {name: content[name] for name in _CHAT_ONLY if content.get(name) is not None}
+        for name in _CHAT_ONLY:
+            _check_schemas(name, options.get(name))
     stream_options = content.get("stream_options") or {}
     return CompletionWish(
         chat=chat,
@@ -136,6 +141,28 @@ def _messages(content: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _is_message(message: object) -> bool:
     return isinstance(message, dict) and isinstance(message.get("role"), str)
+
+
+def _check_schemas(name: str, value: object) -> None:
+    """Schemas become grammars, and the engine dies of, or never ends with, some: of patterns that fit nothing, of
+    characters numbered 0, of counts without bound. Another request's answer must not end by that. Looked for in all of
+    `value`, since a `$ref` may lead anywhere. Raises `WrongWish`."""
+    rest = [value]
+    while rest:
+        found = rest.pop()
+        if isinstance(found, str) and "\0" in found:
+            raise WrongWish(name, "found a character U+0000, which no grammar can have")
+        if isinstance(found, list):
+            rest += found
+        elif isinstance(found, dict):
+            rest += [*found, *found.values()]
+            if isinstance(found.get("pattern"), str):
+                raise WrongWish(
+                    name, "found `pattern` in a schema, which is not supported; use enum, format or lengths"
+                )
+            for count in _COUNTS & found.keys():
+                if isinstance(found[count], int | float) and found[count] > MAX_COUNT:
+                    raise WrongWish(name, f"found {count} {_shown(found[count])}, expected at most {MAX_COUNT}")
 
 
 def _stops(stop: object) -> list[str]:

@@ -89,3 +89,26 @@ def test_nesting_without_end_is_refused_by_name() -> None:
     for read in (model_of, read_request):
         with pytest.raises(WrongWish, match="too deep"):
             read(body)
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [
+        ({"type": "string", "pattern": "^[b-a]$"}, "pattern"),
+        ({"enum": ["a\0"]}, r"U\+0000"),
+        ({"properties": {"a\0": {}}}, r"U\+0000"),
+        ({"items": [{"type": "string", "minLength": 10**9}]}, "minLength 1000000000"),
+        ({"$ref": "#/enum/0", "enum": [{"maxItems": 2e9}]}, "maxItems"),
+    ],
+)
+def test_schema_that_could_end_the_engine_is_refused(schema: Any, found: str) -> None:
+    with pytest.raises(WrongWish, match=found):
+        asked(chat=True, response_format={"type": "json_object", "schema": schema})
+    with pytest.raises(WrongWish, match=found):
+        asked(chat=True, tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])
+
+
+def test_ordinary_schema_goes_to_the_engine_also_with_fields_of_such_names() -> None:
+    fields = {"pattern": {"type": "string", "maxLength": 1999}, "maxLength": {"type": "integer", "maximum": 10**9}}
+    wanted = {"type": "json_object", "schema": {"type": "object", "properties": fields, "required": ["pattern"]}}
+    assert asked(chat=True, response_format=wanted).options["response_format"] == wanted
