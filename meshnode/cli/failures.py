@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import click
 
+from meshnode.cli.output import printable
 from meshnode.exit_codes import REFUSED
 
 
@@ -21,7 +22,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class; here each failure has its own
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print to stderr."""
-        click.echo(f"error: {self.message}", err=True, file=file)
+        """Print to stderr. What a peer said may be part of it, and must not drive the terminal."""
+        click.echo(f"error: {printable(self.message)}", err=True, file=file)
         if self.advice:
-            click.echo(f"  {self.advice}", err=True, file=file)
+            click.echo(f"  {printable(self.advice)}", err=True, file=file)

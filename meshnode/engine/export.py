@@ -93,7 +93,7 @@ def vllm_lines(outcome: Json, file: str, names: Mapping[str, str]) -> list[str]:
     counts = ",".join(str(stage.layers) for stage in plan.stages)
     words = ["vllm", "serve", file, "--pipeline-parallel-size", str(len(plan.stages))]
     words += ["--max-model-len", str(plan.context), "--max-num-seqs", str(plan.workload.lanes)]
-    placed = [f"#   rank {stage.stage}: {_called(stage.node, names)}, {stage.device}" for stage in plan.stages]
+    placed = [f"#   rank {stage.stage}: {_called(stage.node, names)}, {_on_one_line(stage.device)}" for stage in plan.stages]
     return ["# pipeline ranks, in the plan's order:", *placed, f"VLLM_PP_LAYER_PARTITION={counts} " + shlex.join(words)]
 
 
@@ -109,7 +109,8 @@ def _worker_line(devices: Sequence[str], host: str | None) -> str:
 
 def _environment(devices: Sequence[str]) -> str:
     cards = [device for device in devices if is_card(device)]
-    return f"CUDA_VISIBLE_DEVICES={','.join(cards)} " if cards else ""
+    # A device's id is its node's own word too.
+    return f"CUDA_VISIBLE_DEVICES={shlex.quote(','.join(cards))} " if cards else ""
 
 
 def _engine_devices(plan: SplitPlan, names: Mapping[str, str], hosts: Mapping[str, str]) -> list[EngineDevice]:
@@ -122,11 +123,16 @@ def _engine_devices(plan: SplitPlan, names: Mapping[str, str], hosts: Mapping[st
             continue
         index = used.get(stage.node, 0)
         used[stage.node] = index + 1
-        host = hosts.get(stage.node) or names.get(stage.node) or stage.node[:10]
+        host = hosts.get(stage.node) or _on_one_line(names.get(stage.node, "")) or stage.node[:10]
         found.append(EngineDevice(layers, endpoint=f"{host}:{RPC_PORT}", index=index))
     return found
 
 
 def _called(node: str, names: Mapping[str, str]) -> str:
-    name = names.get(node)
+    name = _on_one_line(names.get(node, ""))
     return f"{name} ({node[:10]})" if name else node
+
+
+def _on_one_line(text: str) -> str:
+    """A peer's own word, whose line breaks must not end the comment: these lines are pasted into shells."""
+    return "".join(character if character.isprintable() else "?" for character in text)

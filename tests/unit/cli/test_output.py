@@ -8,6 +8,7 @@ from rich.console import Console
 
 from meshnode.cli import output
 from meshnode.cli.events import line_of
+from meshnode.cli.failures import Failure
 from meshnode.cli.output import duration, gigabytes, print_table, printable, rtt
 from meshnode.cli.values import DURATION, USES
 
@@ -128,3 +129,9 @@ def test_event_line_shortens_ids_inside_texts() -> None:
     event = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "info", "event": "split.planned",
              "stages": [f"{node}/cpu:[0,18)"]}  # fmt: skip
     assert click.unstyle(line_of(event)).endswith("stages=[mfrggzdfmz/cpu:[0,18)]")
+
+
+def test_what_a_peer_said_of_a_failure_does_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Failure("refused: \x1b[2J\x9b31mcoral otter", "ask \x1b]0;it\x07again").show()
+    shown = capsys.readouterr().err
+    assert shown == "error: refused: ?[2J?31mcoral otter\n  ask ?]0;it?again\n"

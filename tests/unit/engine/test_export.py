@@ -52,3 +52,17 @@ def test_vllm_gets_its_partition() -> None:
         " --max-num-seqs 1"
     )
     assert "#   rank 1: study (node1), cpu" in lines
+
+
+def test_what_peers_say_of_themselves_stays_a_word_or_a_comment() -> None:
+    names = {"node0": "attic", "node1": "study\nrm -rf ~"}
+    plan = a_plan((7, 11), devices=["cpu", "GPU-1;rm -rf ~"]).to_dict()
+    lines = llama_cpp_lines(plan, "tiny.gguf", names, {})
+    lines += vllm_lines(a_plan((7, 11)).to_dict() | {"engine": "chain"}, "tiny", names)
+    commands = [line for line in "\n".join(lines).splitlines() if line and not line.startswith("#")]
+    for command in commands:
+        tokens = shlex.shlex(command, posix=True, punctuation_chars=True)
+        tokens.whitespace_split = True
+        assert ";" not in list(tokens)
+    programs = [next(word for word in shlex.split(command) if "=" not in word) for command in commands]
+    assert programs == ["rpc-server", "llama-server", "vllm"]
