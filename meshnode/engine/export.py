@@ -93,7 +93,9 @@ def vllm_lines(outcome: Json, file: str, names: Mapping[str, str]) -> list[str]:
     counts = ",".join(str(stage.layers) for stage in plan.stages)
     words = ["vllm", "serve", file, "--pipeline-parallel-size", str(len(plan.stages))]
     words += ["--max-model-len", str(plan.context), "--max-num-seqs", str(plan.workload.lanes)]
-    placed = [f"#   rank {stage.stage}: {_called(stage.node, names)}, {_on_one_line(stage.device)}" for stage in plan.stages]
+    placed = [
+        f"#   rank {stage.stage}: {_called(stage.node, names)}, {_on_one_line(stage.device)}" for stage in plan.stages
+    ]
     return ["# pipeline ranks, in the plan's order:", *placed, f"VLLM_PP_LAYER_PARTITION={counts} " + shlex.join(words)]
 
 
