@@ -43,7 +43,7 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("nodes", _counts(mesh["nodes"], "alive")),
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
-        ("splits", ", ".join(map(_split, status["splits"])) or "none"),
+        ("splits", ", ".join(_split(split) for split in status["splits"] if not _is_own(split, status)) or "none"),
         *((("engine", status["engine"] or "none: plans only"),) if "engine" in status else ()),
         *((("models at", status["api"]),) if status.get("api") else ()),
         *_tunnels(status.get("tunnels")),
@@ -75,6 +75,11 @@ def _amount(count: int) -> str:
 
 def _counts(counts: dict[str, int], always: str) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == always)
+
+
+def _is_own(split: Json, status: Json) -> bool:
+    """A coordinator's own layers are part of the model that it is shown to run."""
+    return split["state"] == "stage" and bool(split["coordinator"] == status["node"])
 
 
 def _split(split: Json) -> str:

@@ -24,6 +24,7 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "repeat_penalty": (0.0, 10.0),
 }
 _WHOLE: Final[Mapping[str, tuple[int, int]]] = {"top_k": (0, 1_000_000), "seed": (0, 2**32 - 1)}
+_NOT_HONOURED: Final = ("logprobs", "top_logprobs", "logit_bias", "echo", "suffix", "best_of")
 _CHAT_ONLY: Final = ("tools", "tool_choice", "response_format")
 _COUNTS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 MAX_COUNT: Final = 1999
@@ -97,6 +98,9 @@ def parse_completion(body: bytes, *, chat: bool) -> CompletionWish:
     options: dict[str, Any] = dict([_messages(content) if chat else _prompt(content)])
     if content.get("n") not in (None, 1):
         raise WrongWish("n", f"found {_shown(content['n'])}, expected 1")
+    for name in _NOT_HONOURED:
+        if content.get(name):
+            raise WrongWish(name, f"found {_shown(content[name])}; this server does not do that")
     for name, bounds in _NUMBERS.items():
         if (value := content.get(name)) is not None:
             options[name] = _number(name, value, *bounds)

@@ -44,7 +44,7 @@ def test_prompt_is_a_text_or_tokens(prompt: Any) -> None:
     [
         ("prompt", None), ("prompt", ["a", "b"]), ("prompt", 7), ("temperature", "hot"), ("temperature", -1),
         ("temperature", True), ("top_p", 2), ("seed", -1), ("max_tokens", 0), ("max_tokens", 1.5), ("n", 2),
-        ("stop", [""]), ("stop", ["x"] * 17), ("stop", 5), ("stream", "yes"),
+        ("logprobs", 5), ("echo", True), ("stop", [""]), ("stop", ["x"] * 17), ("stop", 5), ("stream", "yes"),
     ],
 )  # fmt: skip
 def test_wrong_field_is_named_with_what_was_found(field: str, value: Any) -> None:
