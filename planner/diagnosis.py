@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from planner.binding import Binding, binding_of
 from planner.building import Found
+from planner.cache_ladder import CacheChoice
 from planner.compiling import compile_instance
 from planner.coordinators import coordinators_of
 from planner.fewest import largest_first
@@ -26,8 +27,12 @@ from planner.request import PlanRequest
 from planner.shortfall import ParticipantReport, ShortfallKind, ShortfallReport
 
 
-def shortfall_report(request: PlanRequest, too_slow: Found | None = None) -> ShortfallReport:
-    """The report for a request that has no plan, or only `too_slow`. `request.workload.context` must be given."""
+def shortfall_report(
+    request: PlanRequest, too_slow: Found | None = None, cache: CacheChoice | None = None
+) -> ShortfallReport:
+    """The report for a request that has no plan, or only `too_slow`. Its context and cache types must be given; `cache`
+    says how these came about.
+    """
     need = memory_need(request.model, request.workload, request.engine)
     instance = compile_instance(request, request.workers, need)
     required, available = required_bytes(instance, need), sum(instance.usable_bytes)
@@ -56,6 +61,7 @@ def shortfall_report(request: PlanRequest, too_slow: Found | None = None) -> Sho
         leftovers=_leftovers(instance, prefix),
         placeable_exact=prefix.exact,
         binds_because=None if binding is None else binding.because,
+        cache=cache,
     )
     report = replace(report, headline=headline(report))
     return replace(report, message=message(report))

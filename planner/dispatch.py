@@ -12,11 +12,11 @@ is never zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from planner.building import Found, build_plan
+from planner.cache_ladder import CacheChoice, Rung, choice_of, in_order, rungs_of, smallest
 from planner.constraints import Constraints, Exclusion, Objective, TargetPolicy
-from planner.context import largest_context
 from planner.effort import DEFAULT_EFFORT
 from planner.engine import LLAMA_CPP_RPC, EngineProfile, engine_named
 from planner.errors import CapacityShortfall, InvalidPlanInput
@@ -51,7 +51,8 @@ def plan_split(
 ) -> SplitPlan:
     """Place every layer of `model` on `nodes` at `workload`.
 
-    `workload.context` None asks for the largest context that fits, at most the model's own. `effort` bounds the search
+    `workload.context` None asks for the largest context that fits, at most the model's own; `k_auto` and `v_auto` for
+    the cache types, which the plan's `cache` then tells of. `effort` bounds the search
     in work units (`planner.effort`); `should_stop` may end it earlier, and the plan is then marked `interrupted`.
     `explain` adds why each node is in or out, what binds, and the runner-up. Raises `CapacityShortfall` where no plan
     exists (its `report` says why and what would help) and `InvalidPlanInput` for figures no plan can be made from.
@@ -67,31 +68,53 @@ def plan_split(
         engine=engine_named(engine) if isinstance(engine, str) else engine,
         smaller_files=tuple(smaller_files),
     )
-    if workload.context is None:
-        request = request.at_context(largest_context(request, can_plan))
-    _, found = best_of(request, effort=effort, should_stop=should_stop)
-    plan = build_plan(request, found)
+    settled = settle(request, effort=effort, should_stop=should_stop)
+    plan = settled.told(build_plan(settled.request, settled.found))
     if not explain:
         return plan
     from planner.explaining import explained
 
-    return explained(request, plan, effort=effort, should_stop=should_stop)
+    return explained(settled.request, plan, effort=effort, should_stop=should_stop)
 
 
-def best_of(
-    request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None
-) -> tuple[Placeable, Found]:
-    """The request's best placement, and on what it was looked for. Raises `CapacityShortfall`, explained, without one.
+@dataclass(frozen=True)
+class Settled:
+    """A request whose context and cache types are given, its best placement, and on what that was looked for.
 
-    The request's context must be known.
+    `cache`: how the types came about, None where they were asked for.
     """
-    placeable = find_placement(request) or find_placement(request, work=DEEP_WORK)
-    found = None if placeable is None else _best_on(request, placeable, effort, should_stop)
-    if placeable is None or found is None or misses_target(request, found):
-        from planner.diagnosis import shortfall_report
 
-        raise CapacityShortfall(shortfall_report(request, found))
-    return placeable, found
+    request: PlanRequest
+    placeable: Placeable
+    found: Found
+    cache: CacheChoice | None
+
+    def told(self, plan: SplitPlan) -> SplitPlan:
+        """`plan`, with how its cache types came about."""
+        warning = None if self.cache is None else self.cache.warning
+        return replace(plan, cache=self.cache, warnings=plan.warnings if warning is None else (*plan.warnings, warning))
+
+
+def settle(request: PlanRequest, *, effort: int = DEFAULT_EFFORT, should_stop: ShouldStop = None) -> Settled:
+    """The request with all decided that was left open, and its best placement. Raises `CapacityShortfall`, explained,
+    without one: for the smallest of the cache types, where these were open.
+    """
+    rungs = rungs_of(request, can_plan)
+    failed: list[Rung] = []
+    too_slow: dict[int, Found | None] = {}
+    for rung in in_order(rungs):
+        at = rung.request
+        placeable = find_placement(at) or find_placement(at, work=DEEP_WORK)
+        found = None if placeable is None else _best_on(at, placeable, effort, should_stop)
+        if placeable is not None and found is not None and not misses_target(at, found):
+            return Settled(at, placeable, found, choice_of(request, rungs, failed, rung, target=must_meet(request)))
+        failed.append(rung)
+        too_slow[id(rung)] = found
+    from planner.diagnosis import shortfall_report
+
+    least = smallest(rungs)
+    choice = choice_of(request, rungs, failed, least, target=must_meet(request))
+    raise CapacityShortfall(shortfall_report(least.request, too_slow[id(least)], choice))
 
 
 def can_plan(request: PlanRequest) -> bool:

@@ -28,8 +28,10 @@ def headline(report: ShortfallReport) -> str:
 
 
 def message(report: ShortfallReport) -> str:
-    """The headline, what the requirement is made of, and the remedies."""
+    """The headline, what the requirement is made of and for which cache types that is, and the remedies."""
     parts = [report.headline or headline(report), _made_of(report.requirement)]
+    if report.cache is not None:
+        parts.append(f"KV type auto: {report.cache.why}")
     enough = [remedy.asks for remedy in report.remedies if remedy.sufficient]
     partly = [remedy for remedy in report.remedies if not remedy.sufficient]
     if enough:

@@ -7,10 +7,13 @@ Lives here: `SplitPlan` and its parts, all plain data. Not here: how it was foun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.constraints import Objective
 from planner.workload import Workload
+
+if TYPE_CHECKING:
+    from planner.cache_ladder import CacheChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class SplitPlan:
     `value`, `lower_bound`: seconds for latency, throughput and proportional (unit `s`), stages for fewest (unit
     `stages`) and for every capacity-only plan; `gap` = value / lower_bound - 1, None if no bound is known. `method`:
     how it was found. `interrupted`: a budget or `should_stop` ended the search early. `prediction` is None when
-    capacity-only.
+    capacity-only. `cache`: how the KV cache's types came about, None where they were asked for.
     """
 
     model: str
@@ -221,6 +224,7 @@ class SplitPlan:
     prediction: Prediction | None = None
     warnings: tuple[str, ...] = ()
     explanation: Explanation | None = None
+    cache: CacheChoice | None = None
 
     @property
     def gap(self) -> float | None:
@@ -256,5 +260,6 @@ class SplitPlan:
             "hops": [hop.to_dict() for hop in self.hops],
             "prediction": None if self.prediction is None else self.prediction.to_dict(),
             "warnings": list(self.warnings),
+            **({} if self.cache is None else {"cache": self.cache.to_dict()}),
             **({} if self.explanation is None else {"explanation": self.explanation.to_dict()}),
         }

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 from planner.building import build_plan
 from planner.constraints import Constraints, Exclusion, Objective
-from planner.context import largest_context
-from planner.dispatch import best_of, can_plan
+from planner.dispatch import settle
 from planner.effort import DEFAULT_EFFORT
 from planner.engine import LLAMA_CPP_RPC, EngineProfile, engine_named
 from planner.errors import InvalidPlanInput, figure
@@ -122,12 +121,12 @@ def replan(
         engine=engine_named(engine) if isinstance(engine, str) else engine,
         smaller_files=tuple(smaller_files),
     )
-    if workload.context is None:
-        request = request.at_context(largest_context(request, can_plan))
-    placeable, found = best_of(request, effort=effort, should_stop=should_stop)
+    settled = settle(request, effort=effort, should_stop=should_stop)
+    request = settled.request
     held = Held(model, request.engine, running.stages, frozenset(node.id for node in request.nodes))
-    terms = Terms(request, placeable, found, held, running.coordinator.node)
-    return _chosen(terms, running, margin, effort, should_stop)
+    terms = Terms(request, settled.placeable, settled.found, held, running.coordinator.node)
+    chosen = _chosen(terms, running, margin, effort, should_stop)
+    return replace(chosen, plan=settled.told(chosen.plan))
 
 
 def _wrong(objective: object) -> Objective:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from planner.constraints import Exclusion
 
 if TYPE_CHECKING:
+    from planner.cache_ladder import CacheChoice
     from planner.changes import Change
 
 
@@ -104,7 +105,8 @@ class ShortfallReport:
     of usable. `short_by_bytes`: how much is missing (0 when the sum suffices). `placeable_layers`: the longest prefix
     any order of any subset holds (`placeable_exact` False: found by search, more may be possible). `binds`: the
     constraint that binds, for that kind. `leftovers`: bytes left over on each node after that prefix, by node id.
-    `message` is the full text; `headline` only its fixed first parts.
+    `message` is the full text; `headline` only its fixed first parts. `cache`: for which KV cache types all of this is,
+    where they were left open: the smallest.
     """
 
     kind: ShortfallKind
@@ -126,6 +128,7 @@ class ShortfallReport:
     leftovers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     placeable_exact: bool = True
     binds_because: str | None = None
+    cache: CacheChoice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, in the shape of design section 11."""
@@ -145,6 +148,7 @@ class ShortfallReport:
             "binds_because": self.binds_because,
             "requirement": dict(self.requirement),
             "leftovers": dict(self.leftovers),
+            **({} if self.cache is None else {"cache": self.cache.to_dict()}),
             "participants": [participant.to_dict() for participant in self.participants],
             "excluded": [exclusion.to_dict() for exclusion in self.excluded],
             "remedies": [remedy.to_dict() for remedy in self.remedies],

@@ -69,7 +69,8 @@ class Workload:
 
     `context=None` asks for the largest that fits. `filled_tokens` is how many tokens of each lane's context are in the
     cache in the moment that is timed; None means all of it, so predicted speeds are those of a full context (the
-    slowest). `swa_full` keeps sliding-window layers at the full context.
+    slowest). `swa_full` keeps sliding-window layers at the full context. `k_auto`, `v_auto`: the type is decided with
+    the plan (`planner.cache_ladder`); it stands at f16 until then.
 
     Raises `InvalidPlanInput`, also for a quantised V cache without flash attention (llama.cpp refuses it).
     """
@@ -83,6 +84,8 @@ class Workload:
     flash_attention: bool = True
     swa_full: bool = False
     filled_tokens: int | None = None
+    k_auto: bool = False
+    v_auto: bool = False
 
     def __post_init__(self) -> None:
         if self.context is not None:
@@ -94,9 +97,12 @@ class Workload:
         _cache_type("k_type", self.k_type)
         if _cache_type("v_type", self.v_type).is_quantised and not self.flash_attention:
             raise InvalidPlanInput("v_type", self.v_type.value, "f32, f16 or bf16 when flash attention is off")
+        for field, auto, kind in (("k_type", self.k_auto, self.k_type), ("v_type", self.v_auto, self.v_type)):
+            if auto and kind is not CacheType.F16:
+                raise InvalidPlanInput(field, kind.value, "f16, where a type that is decided with the plan begins")
 
     def to_dict(self) -> dict[str, object]:
-        """Plain JSON of every field."""
+        """Plain JSON of every field of a workload that is planned: nothing of it is `auto` any more."""
         return {
             "context": self.context,
             "lanes": self.lanes,

@@ -27,7 +27,7 @@ from planner import (
     plan_split,
 )
 from planner.changes import AddNode, ShortenContext, apply_changes, apply_remedy
-from planner.dispatch import best_of, can_plan
+from planner.dispatch import can_plan, settle
 from planner.request import PlanRequest
 from planner.shortfall import RemedyAction
 
@@ -67,7 +67,7 @@ def a_request(
 
 def remedies(request: PlanRequest) -> tuple[Remedy, ...]:
     with pytest.raises(CapacityShortfall) as caught:
-        best_of(request)
+        settle(request)
     return caught.value.report.remedies
 
 
