@@ -208,6 +208,10 @@ class Reservations:
             return "malformed: a device is named twice"
         if message.layer_start > message.layer_end:
             return f"malformed: layers {message.layer_start} to {message.layer_end}"
+        # The engine is started with these names; another's word is none of them.
+        unknown = [device for device, _, _ in message.ranges if device not in self._usable]
+        if unknown:
+            return f"no_room: there is no device {unknown[0]}"
         others = self._reserved_by_others(message.model)
         for device, asked in message.reserve:
             if device not in self._usable:

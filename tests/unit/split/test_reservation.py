@@ -72,6 +72,16 @@ def test_prepared_bytes_are_offered_no_more() -> None:
     assert worker.reserved() == {"gpu0": 20 * GB}
 
 
+@pytest.mark.parametrize("device", ["gpu9", "GPU-1\0"])
+def test_stage_runs_only_on_devices_that_there_are(device: str) -> None:
+    worker = a_worker()
+    asked = Prepare(1, MODEL, Fence(1, A), 0, 4, (("gpu0", GB),), (("gpu0", 0, 2), (device, 2, 4)))
+    reply = answer(worker.receive(A, asked, 0.0))
+    assert not reply.accepted
+    assert reply.reason == f"no_room: there is no device {device}"
+    assert worker.reserved() == {}
+
+
 def test_promise_is_stored_before_the_answer_is_sent() -> None:
     effects = a_worker().receive(A, a_prepare(), 0.0)
     kinds = [type(effect) for effect in effects]
