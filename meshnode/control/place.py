@@ -76,8 +76,8 @@ def bind(path: Path, *, configured: bool) -> socket.socket:
         path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not configured:
-            _require_private(path.parent.parent)
-            _require_private(path.parent)
+            require_private(path.parent.parent)
+            require_private(path.parent)
         return _bound(path)
     except OSError as error:
         advice = "set control_socket to a path you may write"
@@ -102,8 +102,9 @@ def _bound(path: Path) -> socket.socket:
     return listener
 
 
-def _require_private(directory: Path) -> None:
-    """`directory` is ours, no symlink, and closed to others: in /tmp a stranger may have made it before us."""
+def require_private(directory: Path) -> None:
+    """`directory` is ours, no symlink, and closed to others: in /tmp a stranger may have made it before us. Raises
+    `SocketPlaceError`, `OSError`."""
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise SocketPlaceError(directory, "belongs to somebody else", "remove it, or set control_socket elsewhere")

@@ -20,7 +20,7 @@ import psutil
 from starlette.types import ASGIApp
 
 from meshnode.config import NodeConfig
-from meshnode.control.place import MAX_PATH_BYTES, socket_path
+from meshnode.control.place import MAX_PATH_BYTES, require_private, socket_path
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
@@ -211,11 +211,17 @@ class EngineRoom:
 
 def _socket_directory(state_dir: Path) -> Path:
     """An empty folder that only this user can enter: in the state directory, or beside the control socket's usual place
-    where that path would be too long for a socket's address. Raises `OSError`."""
+    where that path would be too long for a socket's address. Raises `OSError`, and `SocketPlaceError` where somebody
+    else has made a folder of that name."""
     folder = state_dir / SOCKETS_FOLDER
+    above: tuple[Path, ...] = ()
     if len(os.fsencode(folder)) + LONGEST_NAME > MAX_PATH_BYTES:
         folder = socket_path(state_dir, None).parent / SOCKETS_FOLDER
+        above = (folder.parent.parent, folder.parent)
+    for each in above:
+        each.mkdir(mode=0o700, exist_ok=True)
+        require_private(each)
     shutil.rmtree(folder, ignore_errors=True)
-    for missing in (folder.parent.parent, folder.parent, folder):
-        missing.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    require_private(folder)
     return folder
