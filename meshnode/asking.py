@@ -7,17 +7,21 @@ everywhere. A wrong field is named, with what was found and what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from meshnode.models import ModelPackage, smaller_variants
 from meshnode.split.planning import PlanAsked
-from planner import Constraints, InvalidPlanInput, ModelSpec, Objective, TargetPolicy, Workload
+from planner import Constraints, InvalidPlanInput, Objective, TargetPolicy, Workload
 from planner.engine import ENGINES, engine_named
 from planner.workload import CacheType, KvMode
 
 WordT = TypeVar("WordT", bound=StrEnum)
+AUTO: Final = "auto"
+"""The KV cache's types are decided with the plan (`planner.cache_ladder`)."""
+
 _POLICIES: Final = {True: TargetPolicy.BEST_EFFORT, False: TargetPolicy.MUST_MEET}
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -25,6 +29,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "context": None,
     "lanes": 1,
     "kv_type": "f16",
+    "k_type": None,
+    "v_type": None,
     "kv_mode": "split",
     "micro_batch": 512,
     "flash_attention": True,
@@ -40,7 +46,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "forbidden_boundaries": (),
     "explain": False,
 }
-"""Every field of a wish. `model` has no default: it must be there."""
+"""Every field of a wish. `model` has no default: it must be there. `k_type` and `v_type` go before `kv_type`."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +70,13 @@ def parse_wish(fields: Mapping[str, Any], *, also: frozenset[str] = frozenset())
     model = wish["model"]
     if not isinstance(model, str) or not model or len(model) > 4096:
         raise InvalidPlanInput("model", model, "a model file, a directory or a profile's name")
-    cache_type = _word("kv_type", wish["kv_type"], CacheType)
     return Wish(
         model=model,
         workload=Workload(
             context=_whole_or_none("context", wish["context"]),
             lanes=wish["lanes"],
             kv_mode=_word("kv_mode", wish["kv_mode"], KvMode),
-            k_type=cache_type,
-            v_type=cache_type,
+            **_cache_types(wish),
             micro_batch=wish["micro_batch"],
             flash_attention=_switch("flash_attention", wish["flash_attention"]),
             swa_full=_switch("swa_full", wish["swa_full"]),
@@ -84,17 +88,29 @@ def parse_wish(fields: Mapping[str, Any], *, also: frozenset[str] = frozenset())
     )
 
 
-def asked_of(wish: Wish, model: ModelSpec, smaller_files: tuple[ModelSpec, ...] = ()) -> PlanAsked:
-    """What the planner is asked, apart from the mesh."""
+def asked_of(wish: Wish, package: ModelPackage, others: Iterable[ModelPackage] = ()) -> PlanAsked:
+    """What the planner is asked for `package`, apart from the mesh. `others` are at hand too: where they are the same
+    model in fewer bytes, they are what a shortfall may advise."""
     return PlanAsked(
-        model=model,
+        model=package.spec,
         workload=wish.workload,
         objective=wish.objective,
         engine=engine_named(wish.engine),
         constraints=wish.constraints,
-        smaller_files=smaller_files,
+        smaller_files=smaller_variants(package, others),
         explain=wish.explain,
     )
+
+
+def _cache_types(wish: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload's fields for the cache. One type for both, unless K or V has its own."""
+    both = _one_of("kv_type", wish["kv_type"], (AUTO, *CacheType))
+    found: dict[str, Any] = {}
+    for side in ("k", "v"):
+        own = wish[f"{side}_type"]
+        word = both if own is None else _one_of(f"{side}_type", own, tuple(CacheType))
+        found |= {f"{side}_auto": word == AUTO, f"{side}_type": CacheType.F16 if word == AUTO else CacheType(word)}
+    return found
 
 
 def _constraints(wish: Mapping[str, Any]) -> Constraints:

@@ -17,6 +17,8 @@ from meshnode import config_values as values
 from meshnode.config_values import Parser, SocketAddress, StaticPeer
 
 ENVIRONMENT_PREFIX: Final = "MESHNODE_"
+CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""`planner.CacheType`, which is not imported for its words alone: every verb reads the config."""
 DEFAULT_LISTEN: Final = SocketAddress("::", 4411)
 
 
@@ -201,10 +203,21 @@ class NodeConfig:
         example="1",
     )] = 1  # fmt: skip
     kv_type: Annotated[str, Key(
-        _MODELS, values.choice("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"),
-        "Type of the KV cache's elements, K and V alike.",
-        example='"q8_0"',
+        _MODELS, values.choice("auto", *CACHE_TYPES),
+        "Type of the KV cache's elements, K and V alike. auto: f16, and where that does not fit (or, with no context"
+        " set, leaves less than the model's own) q8_0, then q4_0.",
+        example='"auto"',
     )] = "f16"  # fmt: skip
+    k_type: Annotated[str | None, Key(
+        _MODELS, values.choice(*CACHE_TYPES),
+        "Type of the K cache's elements, where it is to differ from kv_type.",
+        example='"q8_0"', default_text="as kv_type",
+    )] = None  # fmt: skip
+    v_type: Annotated[str | None, Key(
+        _MODELS, values.choice(*CACHE_TYPES),
+        "Type of the V cache's elements, where it is to differ from kv_type.",
+        example='"q4_0"', default_text="as kv_type",
+    )] = None  # fmt: skip
     objective: Annotated[str, Key(
         _MODELS, values.choice("latency", "throughput", "fewest", "proportional"),
         "What a plan is best at.",

@@ -28,8 +28,9 @@ AT_ONCE: Final = frozenset({
     "memory_bandwidth_gb_s", "willing", "capacity_interval_s", "models", "model_dirs", "interested_in", "log_level",
 })  # fmt: skip
 LATER: Final = frozenset({
-    "context", "lanes", "kv_type", "objective", "engine", "quorum", "dwell_s", "first_quorum_window_s", "deadline_s",
-    "pending_s", "max_stage_rtt_ms", "min_capacity", "allow_relayed", "exclude", "force_split",
+    "context", "lanes", "kv_type", "k_type", "v_type", "objective", "engine", "quorum", "dwell_s",
+    "first_quorum_window_s", "deadline_s", "pending_s", "max_stage_rtt_ms", "min_capacity", "allow_relayed",
+    "exclude", "force_split",
 })  # fmt: skip
 """A split that runs is not torn down because a setting of its beginning changed."""
 

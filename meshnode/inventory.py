@@ -1,19 +1,19 @@
 """The models of this node as it tells them to the mesh: what is wanted, what is at hand, kept fresh.
 
-What lives here: `Inventory`. What does not: reading files (`meshnode.models`), sending the offer (`meshnode.keeping`).
-Run by the daemon. A model is known to the mesh by its name, not by the path it has here.
+What lives here: `Inventory`, `packages_of`. What does not: reading files (`meshnode.models`), sending the offer
+(`meshnode.keeping`). Run by the daemon. A model is known to the mesh by its name, not by the path it has here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
 
 from meshnode.config import NodeConfig
 from meshnode.events import Event, ModelIndexed, ModelUnreadable
-from meshnode.models import InventoryEntry, Presence, read_inventory
+from meshnode.models import InventoryEntry, ModelPackage, Presence, read_inventory
 from proto.parts import MAX_MODELS, ModelOffer
 
 INTERVAL_S = 60.0
@@ -102,6 +102,11 @@ class Inventory:
             spec = entry.whole.spec
             complete = entry.presence is Presence.COMPLETE
             self._emit(ModelIndexed(entry.name, spec.layer_count, spec.file_bytes, complete, entry.manifest))
+
+
+def packages_of(entries: Iterable[InventoryEntry]) -> list[ModelPackage]:
+    """The packages whose figures are known."""
+    return [entry.whole for entry in entries if entry.whole is not None]
 
 
 def _is_unreadable(entry: InventoryEntry) -> bool:

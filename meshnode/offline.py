@@ -14,7 +14,7 @@ from typing import Any
 
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import default_state_dir
-from meshnode.models import ModelFileError, ModelPackage, load_model_blocking, neighbours, smaller_variants
+from meshnode.models import ModelFileError, ModelPackage, load_model_blocking, neighbours
 from meshnode.readiness.reasons import TABLE as REASONS
 from meshnode.split.planning import PlanJob, PlanRefused, plan_here
 from planner import Exclusion, InvalidPlanInput, SplitPlan
@@ -30,8 +30,8 @@ def plan_offline(fields: Mapping[str, Any], nodes_file: Path, *, picture: bool) 
     mesh = _mesh_in(nodes_file)
     coordinator = wish.constraints.coordinator or mesh.coordinator
     model = load_model_blocking(wish.model, cache_dir=_cache_dir())
-    others = smaller_variants(model, _beside(wish.model))
-    asked = replace(asked_of(wish, model.spec, others), constraints=replace(wish.constraints, coordinator=coordinator))
+    constraints = replace(wish.constraints, coordinator=coordinator)
+    asked = replace(asked_of(wish, model, _beside(wish.model)), constraints=constraints)
     outcome = plan_here(PlanJob(asked, mesh.nodes, mesh.links, mesh.excluded))
     if isinstance(outcome, PlanRefused):
         raise InvalidPlanInput(outcome.field, outcome.found, outcome.expected)

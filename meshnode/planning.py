@@ -25,10 +25,10 @@ from meshnode.config import NodeConfig
 from meshnode.control.shapes import Json
 from meshnode.control.surface import ControlError
 from meshnode.events import Event
-from meshnode.inventory import Inventory
+from meshnode.inventory import Inventory, packages_of
 from meshnode.membership.view import MeshView
 from meshnode.mesh import Mesh
-from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest, smaller_variants
+from meshnode.models import ModelFileError, PackageKind, load_model, sampled_manifest
 from meshnode.models.package import ModelPackage
 from meshnode.readiness import (
     Eligibility,
@@ -152,8 +152,7 @@ class Questions:
                     await self._inventory.learn(ref)
                     await self._told_of(package.name)
             request = self._request(fields, package, purpose, manifest)
-            known = [entry.whole for entry in self._inventory.entries if entry.whole is not None]
-            asked = asked_of(wish, package.spec, smaller_variants(package, known))
+            asked = asked_of(wish, package, packages_of(self._inventory.entries))
             return _Question(request, asked, self._force_split(fields))
         except (InvalidPlanInput, InvalidRequest) as error:
             raise ControlError.bad_field(error.field, error.found, error.expected) from error

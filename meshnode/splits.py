@@ -21,6 +21,7 @@ from meshnode.durable import StateError
 from meshnode.engine.room import EngineRoom, RoomPorts
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import ConfigInvalid, Event, StateUnsaved
+from meshnode.inventory import packages_of
 from meshnode.mesh import Mesh
 from meshnode.models import InventoryEntry
 from meshnode.models.package import ModelPackage, PackageKind
@@ -87,6 +88,7 @@ class Splits:
         )
         self._desk = SplitDesk(local, mesh, clock, self._reservations, ports)
         self._local_packages: dict[str, LocalPackage] = {}
+        self._at_hand: list[ModelPackage] = []
         self._draining = False
         self._capacity: MachineCapacity | None = None
         room.attach(
@@ -136,6 +138,8 @@ class Splits:
 
     def models_seen(self, entries: Iterable[InventoryEntry]) -> None:
         """Pursue every model of the config whose figures are known; a changed file is a new pursuit."""
+        entries = tuple(entries)
+        self._at_hand = packages_of(entries)
         wanted = {
             entry.name: entry for entry in entries if entry.ref in self._config.models and entry.whole is not None
         }
@@ -213,9 +217,9 @@ class Splits:
         config = self._config
         fields = {
             "model": package.name, "context": config.context, "lanes": config.lanes, "kv_type": config.kv_type,
-            "objective": config.objective, "engine": config.engine,
+            "k_type": config.k_type, "v_type": config.v_type, "objective": config.objective, "engine": config.engine,
         }  # fmt: skip
-        return asked_of(parse_wish(fields), package.spec)
+        return asked_of(parse_wish(fields), package, self._at_hand)
 
     def _rpc_version(self, package: ModelPackage) -> RpcVersion | None:
         """The version of the engine that is to run `package`; None where it is only planned. llama.cpp reads GGUF."""

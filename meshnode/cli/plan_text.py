@@ -72,7 +72,7 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     rows = [_stage_row(stage, names, declared) for stage in stages]
     print_table(STAGE_COLUMNS, rows, right=right, spare=("COUNT", "FREE", "OTHER", "KV", "WEIGHTS", "DEVICE"))
     click.echo()
-    for line in [_quality(plan), *_prediction(plan, names)]:
+    for line in [_quality(plan), *_prediction(plan, names), *_untold(plan)]:
         click.echo(line)
     for note in (*plan["warnings"], *plan.get("notes", ())):
         click.echo(f"note: {with_names(note, names)}")
@@ -85,9 +85,17 @@ def _cache(plan: Json) -> str:
     workload = plan.get("workload")
     if workload is None:
         return ""
-    kinds = dict.fromkeys((workload["k_type"], workload["v_type"]))
+    k_type, v_type = workload["k_type"], workload["v_type"]
+    kinds = k_type if k_type == v_type else f"{k_type} (K) and {v_type} (V)"
+    chosen = " (auto)" if "cache" in plan else ""
     pool = " in one pool" if workload["kv_mode"] == "unified" else ""
-    return f", KV cache {' and '.join(kinds)}{pool}"
+    return f", KV cache {kinds}{chosen}{pool}"
+
+
+def _untold(plan: Json) -> list[str]:
+    """Why `auto` took the cache's types, where no warning says so: nothing was given up."""
+    why = plan.get("cache", {}).get("why")
+    return [] if why is None or any(why in warning for warning in plan["warnings"]) else [f"KV type auto: {why}"]
 
 
 def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:
@@ -139,6 +147,8 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
     click.echo(printable(report["message"].partition("; made of ")[0]))
     if report.get("requirement"):
         click.echo(f"\n{_requirement(report['requirement'])}")
+    if "cache" in report:
+        click.echo(f"KV type auto: {printable(report['cache']['why'])}.")
     click.echo("\nWho was counted:")
     declared = frozenset(report.get("declared", ()))
     rows = [_participant_row(participant, names, declared) for participant in report["participants"]]

@@ -23,7 +23,11 @@ _OPTIONS = (
     click.option("--context", type=click.IntRange(min=1), metavar="TOKENS",
                  help="Context length per lane. Default: the largest that fits, at most the model's own."),
     click.option("--lanes", type=click.IntRange(min=1), metavar="N", help="Parallel sequences. Default: 1."),
-    click.option("--kv-type", type=click.Choice(CACHE_TYPES), help="Type of the KV cache's elements. Default: f16."),
+    click.option("--kv-type", type=click.Choice(("auto", *CACHE_TYPES)),
+                 help="Type of the KV cache's elements. auto: f16, and where that does not fit (or, without --context,"
+                      " leaves less than the model's own) q8_0, then q4_0. Default: f16."),
+    click.option("--k-type", type=click.Choice(CACHE_TYPES), help="Type for K, where it differs from --kv-type."),
+    click.option("--v-type", type=click.Choice(CACHE_TYPES), help="Type for V, where it differs from --kv-type."),
     click.option("--kv-mode", type=click.Choice(("split", "unified")),
                  help="Each lane its own cells, or one pool for all. Default: split."),
     click.option("--objective", type=click.Choice(("latency", "throughput", "fewest", "proportional")),

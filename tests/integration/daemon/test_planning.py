@@ -65,8 +65,9 @@ def test_third_worker_turns_the_shortfall_into_a_plan(nodes: Nodes) -> None:
 def test_plan_asks_the_mesh_as_it_is_and_draws_it(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> None:
     attic, _, _ = a_mesh(nodes, attic="80GB", study="74.6GB", loft="170GB")
     svg = tmp_path_factory.mktemp("p") / "plan.svg"
-    plan = json.loads(attic.verb("plan", MODEL, *CONTEXT, "--svg", str(svg), "--json"))
+    plan = json.loads(attic.verb("plan", MODEL, *CONTEXT, "--kv-type", "auto", "--svg", str(svg), "--json"))
     assert plan["outcome"] == "immediate"
+    assert (plan["cache"]["policy"], plan["workload"]["k_type"]) == ("auto", "f16")
     assert svg.read_text(encoding="utf-8").startswith("<svg")
     assert "picture" not in plan
 

@@ -49,13 +49,35 @@ def printed(capsys: pytest.CaptureFixture[str], outcome: dict[str, Any]) -> tupl
 
 @pytest.mark.parametrize(
     ("v_type", "kv_mode", "shown"),
-    [("q8_0", "split", "KV cache q8_0"), ("f16", "unified", "KV cache q8_0 and f16 in one pool")],
+    [("q8_0", "split", "KV cache q8_0"), ("f16", "unified", "KV cache q8_0 (K) and f16 (V) in one pool")],
 )
 def test_plan_says_how_the_cache_is_kept(
     capsys: pytest.CaptureFixture[str], v_type: str, kv_mode: str, shown: str
 ) -> None:
     _, text = printed(capsys, a_plan(workload={"k_type": "q8_0", "v_type": v_type, "kv_mode": kv_mode}))
     assert text.splitlines()[0] == f"m: 1 stage, context 108288 tokens, 1 lane, {shown}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why", "warnings", "line"),
+    [
+        ("f16", "f16 fits at 4096 tokens", [], "KV type auto: f16 fits at 4096 tokens"),
+        ("q8_0", "f16 does not fit", ["KV type auto took q8_0: f16 does not fit"],
+         "note: KV type auto took q8_0: f16 does not fit"),
+    ],
+)  # fmt: skip
+def test_plan_says_once_why_the_caches_type_was_taken(
+    capsys: pytest.CaptureFixture[str], kind: str, why: str, warnings: list[str], line: str
+) -> None:
+    workload = {"k_type": kind, "v_type": kind, "kv_mode": "split"}
+    _, text = printed(capsys, a_plan(workload=workload, cache={"why": why}, warnings=warnings))
+    assert f"KV cache {kind} (auto)" in text
+    assert [each for each in text.splitlines() if why in each] == [line]
+
+
+def test_shortfall_says_for_which_cache_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = printed(capsys, a_shortfall(cache={"why": "f16 and q8_0 do not fit"}))
+    assert "KV type auto: f16 and q8_0 do not fit." in text
 
 
 def test_plan_shows_stages_proof_and_notes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from meshnode import config_keys
 from meshnode.asking import DEFAULTS, parse_wish
+from meshnode.cli import wishes
 from meshnode.planning import plan_or_refusal
 from meshnode.split import PlanRefused
 from planner import InvalidPlanInput, Objective, TargetPolicy
@@ -37,7 +39,8 @@ def test_every_field_reaches_the_planners_types() -> None:
     ("field", "value"),
     [
         ("model", None), ("model", ""), ("context", "many"), ("context", -1), ("lanes", 0), ("lanes", True),
-        ("kv_type", "q9"), ("kv_mode", 3), ("objective", "best"), ("engine", []), ("best_effort", 1),
+        ("kv_type", "q9"), ("k_type", "auto"), ("v_type", 4), ("kv_mode", 3), ("objective", "best"),
+        ("engine", []), ("best_effort", 1),
         ("forbidden_boundaries", "7"), ("forbidden_boundaries", [0]), ("max_stages", 0), ("contxt", 1),
     ],
 )  # fmt: skip
@@ -45,6 +48,27 @@ def test_wrong_field_is_named(field: str, value: Any) -> None:
     with pytest.raises(InvalidPlanInput) as wrong:
         parse_wish({"model": "m"} | {field: value})
     assert field in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "k", "v"),
+    [
+        ({}, (CacheType.F16, False), (CacheType.F16, False)),
+        ({"kv_type": "auto"}, (CacheType.F16, True), (CacheType.F16, True)),
+        ({"kv_type": "q8_0", "v_type": "q4_0"}, (CacheType.Q8_0, False), (CacheType.Q4_0, False)),
+        ({"kv_type": "auto", "k_type": "q8_0"}, (CacheType.Q8_0, False), (CacheType.F16, True)),
+    ],
+)
+def test_types_of_k_and_v_go_before_the_type_of_both(
+    given: dict[str, str], k: tuple[CacheType, bool], v: tuple[CacheType, bool]
+) -> None:
+    workload = parse_wish({"model": "m"} | given).workload
+    assert (workload.k_type, workload.k_auto) == k
+    assert (workload.v_type, workload.v_auto) == v
+
+
+def test_command_line_and_config_know_every_cache_type() -> None:
+    assert config_keys.CACHE_TYPES == wishes.CACHE_TYPES == tuple(CacheType)
 
 
 def test_fields_of_others_are_let_pass_only_where_named() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from meshnode.asking import asked_of, parse_wish
 from meshnode.models import ModelPackage, PackageKind, neighbours, smaller_variants
 from meshnode.models.variants import family
 from planner import LayerSpec, ModelSpec
@@ -42,6 +43,12 @@ def test_file_that_is_not_the_same_model_in_fewer_bytes_is_no_variant(other: Mod
 def test_smaller_file_of_the_same_model_is_a_variant() -> None:
     smaller = a_package("m-Q2_K", 50)
     assert smaller_variants(a_package("m-Q4_K_M"), [smaller]) == (smaller.spec,)
+
+
+def test_whoever_asks_for_a_plan_asks_with_the_smaller_files_at_hand() -> None:
+    smaller, larger = a_package("m-Q2_K", 50), a_package("m-Q8_0", 200)
+    asked = asked_of(parse_wish({"model": "m-Q4_K_M"}), a_package("m-Q4_K_M"), [larger, smaller])
+    assert asked.smaller_files == (smaller.spec,)
 
 
 def test_files_beside_a_model_are_neighbours_by_name_whoever_has_no_file_has_none(tmp_path: Path) -> None:
