@@ -15,7 +15,8 @@ README = Path(__file__).parents[3] / "README.md"
 
 def walkthrough() -> list[tuple[str, list[str]]]:
     """Each line of it: the machine, and the words after its prompt."""
-    lines = re.findall(r"^    (first|second|third)\$ +meshnode (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    _, _, section = README.read_text(encoding="utf-8").partition("\n## Three machines\n")
+    lines = re.findall(r"^    (first|second|third)\$ +meshnode (.+)$", section.partition("\n## ")[0], re.MULTILINE)
     return [(machine, shlex.split(line, comments=True)) for machine, line in lines]
 
 
