@@ -141,7 +141,10 @@ class _Process:
             return
         started_s = time.monotonic()
         self._node = Node(self._config, state, admission, self._log, self._recent, self._stop)
-        await self._node.live()
+        try:
+            await self._node.live()
+        except BaseExceptionGroup as group:
+            raise _only(group) from group
         self._log.emit(NodeStopped(node=identity.node, after_s=round(time.monotonic() - started_s, 3)))
 
     # --- what can stop it ---
@@ -195,6 +198,13 @@ class _Process:
         while True:
             await anyio.sleep(LOG_TICK_S)
             self._log.tick()
+
+
+def _only(error: BaseException) -> BaseException:
+    """What a task group wrapped, where it is one error: that one is known to whoever handles it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _listen_failure(error: ListenFailed, listen: SocketAddress) -> StartFailed:

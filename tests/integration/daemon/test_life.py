@@ -133,6 +133,16 @@ def test_state_directory_that_cannot_be_used_is_one_clear_error(nodes: Nodes, tm
     assert "can't be used as state directory" in node.process.stderr.read()
 
 
+def test_control_socket_that_cannot_be_placed_is_one_clear_error(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    node = nodes.start("attic", "--control-socket", str(tmp_path / "file" / "control.sock"), wait=False)
+    assert node.process.wait(60) == 1
+    assert node.process.stderr is not None
+    text = node.process.stderr.read()
+    assert "control socket" in text
+    assert "Traceback" not in text
+
+
 @pytest.mark.parametrize("kind", ["cut", "too short", "no token"])
 def test_mangled_token_is_refused_without_dialling(nodes: Nodes, kind: str) -> None:
     attic = nodes.start("attic")
