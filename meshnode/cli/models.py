@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
-from meshnode.cli.output import NOTHING, gigabytes, print_json, print_table
+from meshnode.cli.failures import Failure
+from meshnode.cli.output import NOTHING, gigabytes, print_json, print_table, printable
+from meshnode.exit_codes import BAD_USAGE, UNREACHABLE
 
 
 @click.command(short_help="Models at hand here and in the mesh.")
@@ -16,22 +18,63 @@ from meshnode.cli.output import NOTHING, gigabytes, print_json, print_table
 def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
     """Models that nodes of the mesh hold or want, and the profiles that can be planned without files.
 
+    Where no node runs: what `meshnode plan --nodes` finds by its name, which are the files in the config's model
+    directories and the profiles.
+
     \b
     Examples:
       meshnode models
       meshnode models --json | jq -r '.models[].ref'
     """
-    answer = client_of(state_dir, config_file).get("/v1/models")
+    try:
+        answer = {"running": True, **client_of(state_dir, config_file).get("/v1/models")}
+    except Failure as failure:
+        if failure.exit_code != UNREACHABLE:
+            raise
+        answer = _found_here(state_dir, config_file)
+        if not as_json:
+            click.echo(f"{printable(failure.message)}; what can be planned without one (`meshnode plan --nodes`):\n")
     if as_json:
         print_json(answer)
         return
-    if answer["models"]:
+    if not answer["running"]:
+        _print_files(answer)
+    elif answer["models"]:
         columns = ("MODEL", "KIND", "WANTED BY", "COMPLETE AT", "HELD")
         print_table(columns, [_row(model) for model in answer["models"]], prose=frozenset(columns[2:]))
     else:
         click.echo("no node of the mesh holds or wants a model; `model_dirs` and `models` in the config say so")
     if answer["profiles"]:
         click.echo("\nprofiles to plan with (figures without files): " + ", ".join(answer["profiles"]))
+
+
+def _found_here(state_dir: Path | None, config_file: Path | None) -> Json:
+    """What needs no node: files that the config's directories have, and profiles."""
+    from meshnode.config import load_config
+    from meshnode.models import find_models, profile_names
+
+    directories = load_config({"state_dir": state_dir}, file=config_file).model_dirs
+    try:
+        found = find_models(directories)
+    except OSError as error:
+        raise Failure(f"model_dirs: {error.filename}: {error.strerror}", exit_code=BAD_USAGE) from error
+    files = [{"ref": each.name, "kind": each.kind.value, "path": str(each.paths[0])} for each in found]
+    return {
+        "running": False,
+        "models": [],
+        "files": files,
+        "model_dirs": [str(directory) for directory in directories],
+        "profiles": list(profile_names()),
+    }
+
+
+def _print_files(answer: Json) -> None:
+    if answer["files"]:
+        rows = [(each["ref"], each["kind"], each["path"]) for each in answer["files"]]
+        print_table(("MODEL", "KIND", "FILE"), rows, prose=frozenset({"FILE"}))
+    else:
+        within = ", ".join(map(printable, answer["model_dirs"]))
+        click.echo(f"no model files in {within}" if within else "no model files: the config names no `model_dirs`")
 
 
 def _row(model: Json) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def command(
     """Plan MODEL over the mesh as it is at this moment. Nobody is waited for, nothing is reserved.
 
     MODEL is a GGUF file (or any part of a set), a directory with one or with safetensors, a profile file, or a name:
-    `meshnode models` lists the profiles. With --nodes it answers "what if I buy one more": the file lists machines and
+    `meshnode models` lists the names. With --nodes it answers "what if I buy one more": the file lists machines and
     links, as configs/nodes.example.toml does; the best one coordinates unless the file or --coordinator says otherwise.
 
     \b
@@ -53,7 +53,7 @@ def command(
     wish = wish_of(model, options)
     peers: list[Json] = []
     if nodes_file is not None:
-        outcome = _offline(wish, nodes_file, svg is not None)
+        outcome = _offline(wish, nodes_file, svg is not None, state_dir, config_file)
     else:
         client = client_of(state_dir, config_file)
         outcome = client.post("/v1/plan", wish | {"picture": svg is not None}, timeout_s=PLAN_TIMEOUT_S)
@@ -85,15 +85,18 @@ def _export(engine: str, outcome: Json, model: str, peers: list[Json]) -> int:
     return DONE
 
 
-def _offline(wish: Json, nodes_file: Path, wants_picture: bool) -> Json:
-    """Plan for a nodes file, in this process."""
-    from meshnode.config import ConfigError
+def _offline(
+    wish: Json, nodes_file: Path, wants_picture: bool, state_dir: Path | None, config_file: Path | None
+) -> Json:
+    """Plan for a nodes file, in this process. A model's name means what it would mean to the config's node."""
+    from meshnode.config import ConfigError, load_config
     from meshnode.models import ModelFileError
     from meshnode.offline import plan_offline
     from planner import InvalidPlanInput
 
     try:
-        return plan_offline(wish, nodes_file, picture=wants_picture)
+        config = load_config({"state_dir": state_dir}, file=config_file)
+        return plan_offline(wish, nodes_file, picture=wants_picture, config=config)
     except InvalidPlanInput as error:
         raise Failure(str(error), f"see {nodes_file} and the options given", BAD_USAGE) from error
     except (ModelFileError, ConfigError) as error:
