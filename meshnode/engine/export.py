@@ -90,6 +90,8 @@ def vllm_lines(outcome: Json, file: str, names: Mapping[str, str]) -> list[str]:
     plan = plan_of(outcome)
     if plan.engine != "chain":
         raise NotExportable("vLLM passes activations from stage to stage; plan with --engine chain")
+    if plan.workload.k_type.is_quantised or plan.workload.v_type.is_quantised:
+        raise NotExportable("vLLM keeps no KV cache in llama.cpp's quantised types; plan with --kv-type f16")
     counts = ",".join(str(stage.layers) for stage in plan.stages)
     words = ["vllm", "serve", file, "--pipeline-parallel-size", str(len(plan.stages))]
     words += ["--max-model-len", str(plan.context), "--max-num-seqs", str(plan.workload.lanes)]

@@ -8,6 +8,7 @@ import pytest
 from planning_makers import a_plan
 
 from meshnode.engine.export import NotExportable, llama_cpp_lines, plan_of, vllm_lines
+from planner.workload import CacheType, Workload
 
 NAMES = {"node0": "attic", "node1": "study", "node2": "loft"}
 HOSTS = {"node1": "192.168.1.5", "node2": "192.168.1.6"}
@@ -52,6 +53,13 @@ def test_vllm_gets_its_partition() -> None:
         " --max-num-seqs 1"
     )
     assert "#   rank 1: study (node1), cpu" in lines
+
+
+def test_vllm_is_not_told_of_a_cache_it_cannot_keep() -> None:
+    workload = Workload(context=2048, k_type=CacheType.Q8_0, v_type=CacheType.Q8_0)
+    outcome = a_plan((30, 32), workload=workload).to_dict() | {"engine": "chain"}
+    with pytest.raises(NotExportable, match="--kv-type f16"):
+        vllm_lines(outcome, "org/model", NAMES)
 
 
 def test_what_peers_say_of_themselves_stays_a_word_or_a_comment() -> None:
