@@ -119,6 +119,10 @@ class Tunnels:
                 code = error.code if isinstance(error, TunnelRefused) else TunnelRefusal.UNAVAILABLE
                 self.deny(peer, opening, code, error.text, by_us=False)
                 raise
+            if not self._paths.has_path(peer):
+                # Removed while the carrier came about: no cut has seen this tunnel, which is in no list yet.
+                stream.abandon()
+                raise TunnelUnavailable(peer, "the path to it was lost while the tunnel was opened")
             return self._ledger.enter(stream, peer, opening, carrier, opened_here=True)
 
     def offer(self, purpose: Purpose, handler: Handler, admit: Admit) -> None:

@@ -26,6 +26,7 @@ from meshnode.tunnel import (
     TunnelUnavailable,
     engine_admission,
 )
+from meshnode.tunnel.framing import FramedStream
 from meshnode.tunnel.tcp import TcpCarrier, TcpFailed, WrongNode
 from meshnode.tunnel.tls import dialling_context
 from meshnode.tunnel.tls_socket import TlsSocket
@@ -225,6 +226,28 @@ async def test_removed_member_loses_its_tunnels_and_tickets_and_gets_no_new_ones
         await TcpCarrier(TunnelSettings(), boottime_s).dial(there.node, there.address, port_of(there), ticket)
     with pytest.raises(TunnelUnavailable):
         await here.tunnels.open(there.node, API)
+
+
+async def test_member_removed_while_a_tunnel_to_it_opens_gets_none(
+    tunnels: TunnelLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = await tunnels.pair()
+    dial = here.tunnels._tcp.dial
+
+    async def removed_meanwhile(peer: NodeId, address: str, port: int, ticket: bytes) -> FramedStream:
+        stream = await dial(peer, address, port, ticket)
+        now_unix_s = int(time.time())
+        plan = here.admission.plan_removal(there.node, now_unix_s)
+        here.mesh.spread(here.admission.remove(plan, (), now_unix_s).entries)
+        return stream
+
+    monkeypatch.setattr(here.tunnels._tcp, "dial", removed_meanwhile)
+    with pytest.raises(TunnelUnavailable, match="path to it was lost"):
+        await here.tunnels.open(there.node, API)
+    assert here.tunnels.status()["open"] == []
+    async with await there.took() as tunnel:
+        with anyio.fail_after(DEADLINE_S), pytest.raises(anyio.BrokenResourceError):
+            await tunnel.receive()
 
 
 async def test_handler_that_fails_breaks_its_tunnel_and_no_other(tunnels: TunnelLab) -> None:
