@@ -46,17 +46,15 @@ def wait_until_none_runs(place: Path) -> None:
         time.sleep(0.05)
 
 
-def hear_interrupts() -> None:
-    """A shell's background job has inherited that it is not to hear them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def a_running_demo(place: Path) -> subprocess.Popen[str]:
     """The demo, at the moment when three of its nodes run."""
+    # What a shell starts in the background inherits that interrupts are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(TMPDIR=str(place)),
-        start_new_session=True, preexec_fn=hear_interrupts,
+        start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + DEADLINE_S
     while len(nodes_of(place)) < 3:
         assert time.monotonic() < deadline
