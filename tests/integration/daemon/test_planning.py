@@ -134,6 +134,26 @@ def test_client_that_goes_away_ends_the_wait(nodes: Nodes) -> None:
     assert attic.stop() == 0
 
 
+def test_shortfall_of_a_pursued_model_knows_the_smaller_file_and_is_for_the_smallest_cache(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    words: list[str] = []
+    for name, weight_bytes in (("house-Q8_0", 900_000_000), ("house-Q2_K", 100_000_000)):
+        profile = tmp_path / f"{name}.toml"
+        profile.write_text(
+            f'name = "{name}"\nnative_context = 4096\nvocabulary = 1000\nhidden_size = 64\n'
+            f"[[layers]]\ncount = 4\nweight_bytes = {weight_bytes}\nkv_bytes_per_token = 64\n",
+            encoding="utf-8",
+        )
+        words += ["--model", str(profile)]
+    small = ("--declare-usable", "1GB", "--declare-host", "1GB", "--kv-type", "auto", "--force-split", "--quorum", "1")
+    attic = nodes.start("attic", *QUICK, *small, *words)
+    attic.wait_event("split.shortfall")
+    result = next(each["result"] for each in attic.json("status")["splits"] if each["model"] == "house-Q8_0")
+    assert result["cache"]["k_type"] == "q4_0"
+    assert "smaller_file" in [remedy["action"] for remedy in result["remedies"]]
+
+
 def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tmp_path: Path) -> None:
     profile = tmp_path / "figures.toml"
     profile.write_text(
@@ -145,6 +165,9 @@ def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tm
     attic = nodes.start("attic", *QUICK, "--declare-usable", "8GB", "--declare-host", "8GB", "--model", str(profile))
     attic.wait_event("model.indexed")
     assert attic.json("plan", "house-model")["model"] == "house-model"
+    at_hand = attic.json("models")
+    assert at_hand["running"] is True
+    assert [model["ref"] for model in at_hand["models"]] == ["house-model"]
     solo = attic.json("split", "house-model")
     assert [stage["node"] for stage in solo["stages"]] == [attic.node]
     assert "holds it alone" in attic.verb("split", "house-model")
