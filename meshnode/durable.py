@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -50,7 +51,8 @@ class NewerState(StateError):
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`, mode 0600, durably, whole or not at all. Raises `StateError`, the old content kept."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{writer}{TEMPORARY_SUFFIX}")
     try:
         # In a container every start may have the same pid: the leftover of a crashed one is in nobody's way.
         temporary.unlink(missing_ok=True)

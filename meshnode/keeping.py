@@ -209,18 +209,31 @@ class Keeper:
         """Store members for ever, when something changed."""
         while True:
             await anyio.sleep(PEERS_INTERVAL_S)
-            self.store_members()
+            if self._members_changed():
+                # A slow disk must not keep the node from answering: to its peers that looks like a death.
+                self._tell_unsaved(await anyio.to_thread.run_sync(self._save_members, self._remembered))
 
     def store_members(self) -> None:
         """Keep every member's addresses and chain for the next start, if they changed."""
-        view = self._mesh.view()
-        found = _members(view, self._admission, self._remembered)
+        if self._members_changed():
+            self._tell_unsaved(self._save_members(self._remembered))
+
+    def _members_changed(self) -> bool:
+        found = _members(self._mesh.view(), self._admission, self._remembered)
         if _without_times(found) == _without_times(self._remembered):
-            return
+            return False
         self._remembered = found
+        return True
+
+    def _save_members(self, found: tuple[KnownPeer, ...]) -> StateError | None:
         try:
             self._state.save_known_peers(found)
         except StateError as error:
+            return error
+        return None
+
+    def _tell_unsaved(self, error: StateError | None) -> None:
+        if error is not None:
             self._emit(StateUnsaved(path=str(error.path), problem=error.found, advice=error.fix))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ class Crash(BaseException):
 
 def a_file(directory: Path, **wishes: Any) -> VersionedFile[Shape]:
     return VersionedFile(directory / "shape.json", Shape, fix="delete it", **wishes)
+
+
+def test_two_threads_that_write_one_file_leave_it_whole(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 200_000 for number in (1, 2)]
+
+    def write(content: bytes) -> None:
+        for _ in range(20):
+            write_atomically(tmp_path / "file", content)
+
+    with ThreadPoolExecutor(2) as pool:
+        for writing in [pool.submit(write, content) for content in contents]:
+            writing.result()
+    assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
