@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -24,7 +24,6 @@ from meshnode.control.members import Members
 from meshnode.control.metrics import EventCounts, Figures, metrics_text
 from meshnode.control.shapes import Json, mesh_models_of, summary_of
 from meshnode.control.surface import ControlError
-from meshnode.doctor.examining import Examiner
 from meshnode.events import Event
 from meshnode.keeping import Keeper
 from meshnode.membership.view import MeshView
@@ -43,6 +42,9 @@ from proto.versions import OURS
 MAX_ASKED = 8
 """Models whose newest answer is kept for whoever looks later."""
 
+Examine = Callable[[NodeConfig], Awaitable[Json]]
+"""Looks at this node and its paths under a config (`meshnode.doctor`)."""
+
 
 class Answers:
     """See `ControlSurface` for each method."""
@@ -59,7 +61,7 @@ class Answers:
         counters: Counters,
         events: EventCounts,
         *,
-        examiner: Examiner,
+        examine: Examine,
         bound: tuple[str, ...],
         role: Role,
         name: str,
@@ -74,7 +76,7 @@ class Answers:
         self._questions = questions
         self._counters = counters
         self._events = events
-        self._examiner = examiner
+        self._examine = examine
         self._bound = bound
         self._role = role
         self._name = name
@@ -190,7 +192,7 @@ class Answers:
         """This node examined: findings with their grades, and what is known of the path to each peer."""
         if request:
             raise ControlError.bad_field("body", sorted(request), "no fields")
-        return await self._examiner.examine()
+        return await self._examine(self._config)
 
     async def drain(self, request: Json) -> Json:
         """Take no new stages on this node, or take them again."""

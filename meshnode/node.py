@@ -20,7 +20,7 @@ import anyio.abc
 
 from meshnode import __version__
 from meshnode.admission import Admission, MemberGate, MemberTrust
-from meshnode.answers import Answers
+from meshnode.answers import Answers, Examine
 from meshnode.config import NodeConfig
 from meshnode.control.access import TokenGate, ensure_token
 from meshnode.control.app import control_app
@@ -30,7 +30,7 @@ from meshnode.control.page_door import PAGE_FILE, PAGE_FIX, PageDoor, PageFile
 from meshnode.control.place import bind, note_path, socket_path
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
-from meshnode.doctor.examining import Examiner
+from meshnode.control.shapes import Json
 from meshnode.engine.found import Engine, NoEngine, find_engine
 from meshnode.engine.room import EngineRoom
 from meshnode.events import ControlListening, ControlRefused, EngineFound, EngineMissing, NodeStarted, NodeStopping
@@ -45,7 +45,6 @@ from meshnode.reaching import Reaching
 from meshnode.service import sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
-from meshnode.tracing import TracingUnavailable, traced
 from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.endpoint import Endpoint
@@ -174,12 +173,11 @@ class Node:
             mesh.handle(ConfirmRequest, keeper.confirm)
             mesh.on_removal(tunnels.members_removed)
             tasks = await stack.enter_async_context(anyio.create_task_group())
-            examiner = self._examiner(mesh, endpoint, keeper, tasks)
             answers = Answers(
                 self._config, self._admission, mesh, keeper, splits, tunnels, self._questions(mesh, keeper, tasks),
                 endpoint.counters, self._recent.counts,
-                examiner=examiner, bound=endpoint.bound_addresses, role=self._role, name=self._name,
-                emit=self._log.emit,
+                examine=self._examining(mesh, endpoint, keeper, tasks), bound=endpoint.bound_addresses,
+                role=self._role, name=self._name, emit=self._log.emit,
             )  # fmt: skip
             live = Live(answers, self._recent.ring)
             door = self._page_door(answers, live, tasks)
@@ -192,7 +190,7 @@ class Node:
             await tasks.start(room.run)
             tasks.start_soon(splits.run)
             # Splits before the keeper, whose look at the models begins pursuits.
-            self._rooms = (splits, keeper, answers, examiner)
+            self._rooms = (splits, keeper, answers)
             await self._stop.wait()
             self._rooms = ()
             splits.stop()
@@ -205,6 +203,10 @@ class Node:
 
     def _trace(self, stack: AsyncExitStack) -> None:
         """Send traces for as long as `stack` lasts, where the config says so."""
+        if self._config.otlp_endpoint is None:
+            return
+        from meshnode.tracing import TracingUnavailable, traced
+
         try:
             stack.enter_context(traced(self._config.otlp_endpoint, self._identity.node, self._name, self._log.listen))
         except TracingUnavailable as error:
@@ -279,13 +281,20 @@ class Node:
             port=self._config.page_port, emit=self._log.emit, refused=self._control_refused,
         )  # fmt: skip
 
-    def _examiner(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examiner:
+    def _examining(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Examine:
         reaching = Reaching(mesh, endpoint, tasks, clock=boottime_s)
         reaching.listen()
-        return Examiner(
-            self._config, mesh, reaching, self._recent.ring,
-            addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
-        )  # fmt: skip
+
+        async def examine(config: NodeConfig) -> Json:
+            # A node that nobody examines need not hold what examines it.
+            from meshnode.doctor.examining import Examiner
+
+            return await Examiner(
+                config, mesh, reaching, self._recent.ring,
+                addresses=lambda: keeper.addresses, bound=endpoint.bound_addresses, role=self._role,
+            ).examine()  # fmt: skip
+
+        return examine
 
     def _control_servers(self, answers: Answers, live: Live, door: PageDoor) -> list[ControlServer]:
         """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""

@@ -53,10 +53,6 @@ class Examiner:
         self._bound = bound
         self._role = role
 
-    def configure(self, config: NodeConfig) -> None:
-        """Go by `config` from now on."""
-        self._config = config
-
     async def examine(self) -> Json:
         """The worst grade, the findings, and what is known of each peer."""
         reached = await self._reaching.reach_all()
