@@ -31,6 +31,7 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
     study, loft = (worker(name, "--model-dir", str(gguf.parent), token=token) for name in ("study", "loft"))
     sofa = nodes.start("sofa", "--client", token=token)
     attic.wait_event("split.serving")
+    assert_large_tensors_stayed_at_home(attic)
     alone = nodes.start("alone", *PACE, "--model", str(gguf))
     alone.wait_event("split.serving")
 
@@ -42,7 +43,6 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
         answers = [client_of(node).complete(MODEL, prompt, 48) for prompt in PROMPTS]
         assert [answer.text for answer in answers] == [answer.text for answer in expected]
     assert_memory_is_as_predicted(attic)
-    assert_large_tensors_stayed_at_home(attic)
     assert_streamed_as_it_comes(client_of(sofa), expected[0].text)
     assert_wrong_requests_are_one_clear_error_each(client_of(sofa))
     assert_nobody_else_reaches_the_stage(study)
@@ -50,15 +50,16 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
 
 def assert_memory_is_as_predicted(coordinator: RunningNode) -> None:
     """To the byte on other nodes, as far as the engine's log tells it. On its own CPU the coordinator maps the file
-    instead of copying: at most all of it, and a tied head is no second copy."""
+    instead of copying: at most all of it, a tied head is no second copy, and stage and host share their buffers."""
     rows = coordinator.events("split.memory_check")
     assert len(rows) == 3
     for row in rows:
         if row["node"] != coordinator.node:
             assert row["weights_bytes"] == pytest.approx(row["predicted_weights_bytes"], abs=LOGGED_TO_BYTES), row
+            assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
         assert row["weights_bytes"] <= LARGE_BYTES + SMALL_BYTES
         assert row["cache_bytes"] == pytest.approx(row["predicted_cache_bytes"], abs=LOGGED_TO_BYTES), row
-        assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
+        assert row["compute_bytes"] <= 1.1 * row["predicted_compute_bytes"], row
 
 
 def assert_large_tensors_stayed_at_home(coordinator: RunningNode) -> None:
@@ -66,8 +67,7 @@ def assert_large_tensors_stayed_at_home(coordinator: RunningNode) -> None:
     sent = sum(tunnel["sent_bytes"] for tunnel in tunnels if tunnel["purpose"] == "engine")
     closed = coordinator.events("tunnel.closed")
     sent += sum(event["sent_bytes"] for event in closed if event["purpose"] == "engine")
-    activations = sent - SMALL_BYTES
-    assert activations < LARGE_BYTES, "the head was sent"
+    assert sent < SMALL_BYTES + LARGE_BYTES // 100
 
 
 def assert_streamed_as_it_comes(client: ModelClient, expected: str) -> None:
