@@ -165,9 +165,8 @@ def test_model_pursued_by_its_path_can_be_asked_for_by_its_name(nodes: Nodes, tm
     attic = nodes.start("attic", *QUICK, "--declare-usable", "8GB", "--declare-host", "8GB", "--model", str(profile))
     attic.wait_event("model.indexed")
     assert attic.json("plan", "house-model")["model"] == "house-model"
-    at_hand = attic.json("models")
-    assert at_hand["running"] is True
-    assert [model["ref"] for model in at_hand["models"]] == ["house-model"]
+    assert attic.json("models")["running"] is True
+    until(lambda: [model["ref"] for model in attic.json("models")["models"]] == ["house-model"], "it is told of")
     solo = attic.json("split", "house-model")
     assert [stage["node"] for stage in solo["stages"]] == [attic.node]
     assert "holds it alone" in attic.verb("split", "house-model")
