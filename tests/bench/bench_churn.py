@@ -14,9 +14,12 @@ import time
 import psutil
 from bench.bench_mesh import Daemon, mesh, start
 
+from meshnode.cli.client import ControlClient
+
 DURATION_S = float(os.environ.get("MESHNODE_BENCH_CHURN_S", "3600"))
 NODES = 5
 PAUSE_S = 1.0
+PATIENCE_S = 60.0
 COLUMNS, ROWS = 60, 8
 
 
@@ -67,11 +70,21 @@ def plot(samples: list[tuple[float, float]]) -> list[str]:
 def _one_goes_and_returns(daemons: list[Daemon], rng: random.Random) -> None:
     watched, number = daemons[0], rng.randrange(1, NODES)
     killed = rng.random() < 0.5
-    gone, back = ("peer.dead" if killed else "peer.left"), "peer.returned"
-    seen, returned = len(watched.events(gone)), len(watched.events(back))
+    node = str(daemons[number].wait_event("node.started")["node"])
     daemons[number].process.send_signal(signal.SIGKILL if killed else signal.SIGTERM)
     daemons[number].process.wait()
-    watched.wait_event(gone, seen + 1)
+    _wait_status(watched, node, "dead" if killed else "left")
     daemons[number].log.unlink(missing_ok=True)
     daemons[number] = start(daemons[number].state.parent, number, None)
-    watched.wait_event(back, returned + 1)
+    _wait_status(watched, node, "alive")
+
+
+def _wait_status(watched: Daemon, node: str, status: str) -> None:
+    """Asked for, not read in the log: repeats about one node are folded there."""
+    client = ControlClient(watched.state.parent / "c0" / "s", watched.state)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if any(peer["node"] == node and peer["status"] == status for peer in client.get("/v1/peers")["peers"]):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"{node} is not {status} within {PATIENCE_S} s")

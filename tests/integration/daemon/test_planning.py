@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from emulated_mesh import until
 from making_nodes import DEADLINE_S, Nodes, RunningNode
 
 MODEL = "qwen3-coder-480b-a35b-q4_k_xl"
