@@ -15,6 +15,7 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
@@ -61,10 +62,13 @@ class Job:
 
 
 class EngineThread:
-    """Gives the engine one job after the other, in the order they came. The engine blocks, so it has its own thread."""
+    """Gives the engine one job after the other, in the order they came. The engine blocks, so it has its own thread.
+    `counted` is told after each, in that thread: tokens read and made since the start, and the newest job's speed."""
 
-    def __init__(self, llama: Any) -> None:  # noqa: ANN401  # the package brings no types
+    def __init__(self, llama: Any, counted: Callable[[Json], None]) -> None:  # noqa: ANN401  # it brings no types
         self._llama = llama
+        self._counted = counted
+        self._total = {"prompt": 0, "completion": 0}
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=self._run, daemon=True, name="engine").start()
 
@@ -80,7 +84,7 @@ class EngineThread:
             job.tell(None)
 
     def _answer(self, job: Job) -> None:
-        llama = self._llama
+        llama, started_s = self._llama, time.monotonic()
         llama.is_cancelled = lambda: job.cancelled
         try:
             for chunk in self._chunks(job.wish):
@@ -95,6 +99,9 @@ class EngineThread:
             job.tell(WrongWish("request", f"{type(error).__name__}: {error}"[:300], code="engine_error"))
         prompt, completion = llama.prompt_tokens, llama.completion_tokens
         job.usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        self._total["prompt"] += prompt
+        self._total["completion"] += completion
+        self._counted({**self._total, "per_second": round(completion / max(1e-3, time.monotonic() - started_s), 3)})
 
     def _chunks(self, wish: CompletionWish) -> Iterator[Json]:
         create: Callable[..., Iterator[Json]] = (
@@ -104,12 +111,12 @@ class EngineThread:
 
 
 class ModelRoutes:
-    """Answers requests to one model. `llama` is a `CountingLlama`."""
+    """Answers requests to one model. `llama` is a `CountingLlama`; `counted` as for `EngineThread`."""
 
-    def __init__(self, llama: Any, model: str) -> None:  # noqa: ANN401  # the package brings no types
+    def __init__(self, llama: Any, model: str, counted: Callable[[Json], None]) -> None:  # noqa: ANN401
         self._llama = llama
         self._model = model
-        self._thread = EngineThread(llama)
+        self._thread = EngineThread(llama, counted)
 
     def app(self) -> Starlette:
         """The application."""
@@ -256,10 +263,10 @@ def _event(content: Json) -> bytes:
     return b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n"
 
 
-def serve(llama: Any, model: str, listener: socket.socket) -> None:  # noqa: ANN401
-    """Answers on `listener` until the process is ended."""
+def serve(llama: Any, model: str, listener: socket.socket, counted: Callable[[Json], None]) -> None:  # noqa: ANN401
+    """Answers on `listener` until the process is ended. `counted` as for `EngineThread`."""
     config = uvicorn.Config(
-        ModelRoutes(llama, model).app(), http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, date_header=False, timeout_keep_alive=5,
+        ModelRoutes(llama, model, counted).app(), http="h11", ws="none", lifespan="off", log_config=None,
+        access_log=False, server_header=False, date_header=False, timeout_keep_alive=5,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     from meshnode.engine.completions import serve
 
     speaker.say(ready=True, context=int(llama.n_ctx()))
-    serve(llama, orders.model, listener)
+    serve(llama, orders.model, listener, lambda tokens: speaker.say(tokens=tokens))
     return 0
 
 

@@ -54,6 +54,7 @@ from proto.messages import Fence, StageReport, StageState
 
 MODEL_MODULE: Final = "meshnode.engine.model_process"
 PERCENT_STEP: Final = 10
+TOKEN_KINDS: Final = ("prompt", "completion", "per_second")
 """Progress is told in steps of this size: a line each, not a hundred."""
 CAUSE_S: Final = 2.0
 """After the model's process ended: so long a worker's report of the real cause may take to arrive."""
@@ -93,6 +94,8 @@ class Run:
     stages: dict[NodeId, StageReport] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
     process: EngineProcess | None = None
+    tokens: dict[str, float] | None = None
+    """Tokens read (`prompt`) and made (`completion`) since it serves, and the newest request's speed (`per_second`)."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     changed: anyio.Event = field(default_factory=anyio.Event)
 
@@ -200,6 +203,7 @@ class Models:
         return {
             "state": run.state.value,
             "percent": run.percent,
+            "tokens": run.tokens,
             "stages": [
                 {
                     "node": worker,
@@ -266,6 +270,7 @@ class Models:
                 await self._loaded(run, process)
                 self._check(run, placed_on(run.plan, devices))
                 self._serving(run)
+                listeners.start_soon(self._count, run, process)
                 ending = await process.wait()
             self._emit(EngineDied(run.model, run.fence.generation, "model", ending.how, ending.last_lines))
             raise await self._real_cause(run, RunFailed(self._local, f"the model's engine process ended: {ending}"))
@@ -366,6 +371,13 @@ class Models:
                 self._tell_loading(run, share)
         raise await self._ended_early(run, process)
 
+    async def _count(self, run: Run, process: EngineProcess) -> None:
+        """What our own process says of its requests; llama-server says nothing."""
+        async for word in process.words:
+            tokens = word.get("tokens")
+            if isinstance(tokens, dict) and all(_is_count(tokens.get(kind)) for kind in TOKEN_KINDS):
+                run.tokens = {kind: tokens[kind] for kind in TOKEN_KINDS}
+
     async def _ask_health(self, run: Run, process: EngineProcess) -> None:
         """llama-server answers 503 while it loads, 200 from then on (tools/server/README.md, GET /health)."""
         while process.is_running:
@@ -434,6 +446,10 @@ class _Owner:
 
     def __call__(self) -> int | None:
         return None if self._run.process is None else self._run.process.pid
+
+
+def _is_count(found: object) -> bool:
+    return isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 1e15
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Exception:

@@ -39,6 +39,7 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
     assert {stage.split("/")[0] for stage in stages} == {attic.node, study.node, loft.node}
     expected = [client_of(alone).complete(MODEL, prompt, 48) for prompt in PROMPTS]
     assert all(answer.content["usage"]["completion_tokens"] == 48 for answer in expected)
+    assert_tokens_are_counted(alone, [answer.content["usage"] for answer in expected])
     for node in (attic, study, sofa):
         answers = [client_of(node).complete(MODEL, prompt, 48) for prompt in PROMPTS]
         assert [answer.text for answer in answers] == [answer.text for answer in expected]
@@ -46,6 +47,15 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
     assert_streamed_as_it_comes(client_of(sofa), expected[0].text)
     assert_wrong_requests_are_one_clear_error_each(client_of(sofa))
     assert_nobody_else_reaches_the_stage(study)
+
+
+def assert_tokens_are_counted(node: RunningNode, usages: list[dict[str, int]]) -> None:
+    """In the status and in the metrics, since the model serves."""
+    (run,) = [split["run"] for split in node.json("status")["splits"] if split["state"] == "running"]
+    for kind in ("prompt", "completion"):
+        assert run["tokens"][kind] == sum(usage[f"{kind}_tokens"] for usage in usages)
+    assert run["tokens"]["per_second"] > 0
+    assert f'meshnode_tokens_total{{model="{MODEL}",kind="completion"}}' in node.control().text("/metrics")
 
 
 def assert_memory_is_as_predicted(coordinator: RunningNode) -> None:

@@ -42,6 +42,6 @@ async def test_request_far_over_the_context_is_refused_uncounted(route: str, fie
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await ModelRoutes(NeverAsked(), "m").app()(scope, receive, send)
+    await ModelRoutes(NeverAsked(), "m", lambda _: None).app()(scope, receive, send)
     assert sent[0]["status"] == 400
     assert json.loads(sent[1]["body"])["error"]["code"] == "context_length_exceeded"
