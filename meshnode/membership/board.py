@@ -86,6 +86,13 @@ class Board:
     def some_links(self, count: int, leaving_out: frozenset[NodeId] | set[NodeId] = frozenset()) -> list[NodeId]:
         """Up to `count` random linked peers that are live, none of `leaving_out`."""
         entries = self.store.entries
+        drawn = 2 * count + len(leaving_out)
+        if drawn < len(self.links):
+            # Nearly all links are to live peers: a few drawn ones do, without a look at every entry.
+            some = [peer for peer in self.rng.sample(list(self.links), drawn) if peer not in leaving_out]
+            some = [peer for peer in some if (entry := entries.get(peer)) is None or entry.is_live]
+            if len(some) >= count:
+                return some[:count]
         candidates = [
             peer
             for peer in self.links

@@ -22,6 +22,8 @@ ERROR_START = 1.5
 HEIGHT_MIN_US = 10.0
 FILTER_SAMPLES = 3
 MAX_TRACKED_PEERS = 128
+FURTHEST_US = 1e9
+"""What the wire takes in each dimension."""
 
 Position = tuple[float, float, float, float]
 Wire = tuple[float, ...]
@@ -61,14 +63,13 @@ class LocalCoordinate:
         else:
             difference, step = self._any_direction(), force_us
         d0, d1, d2, d3 = difference
-        self.position_us = (
-            _bounded(p0 + step * d0),
-            _bounded(p1 + step * d1),
-            _bounded(p2 + step * d2),
-            _bounded(p3 + step * d3),
-        )
+        moved = (p0 + step * d0, p1 + step * d1, p2 + step * d2, p3 + step * d3)
+        if max(moved) > FURTHEST_US or min(moved) < -FURTHEST_US:
+            p0, p1, p2, p3 = (max(-FURTHEST_US, min(FURTHEST_US, value_us)) for value_us in moved)
+            moved = (p0, p1, p2, p3)
+        self.position_us = moved
         height_share = (self.height_us + peer_height_us) / max(1.0, estimate_us)
-        self.height_us = min(1e9, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
+        self.height_us = min(FURTHEST_US, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
         self._wire = None
 
     def wire(self) -> Wire:
@@ -106,10 +107,6 @@ class LocalCoordinate:
         a, b, c, d = (self._rng.uniform(-1.0, 1.0) for _ in range(COORDINATE_DIMENSIONS))
         length = math.hypot(a, b, c, d) or 1.0
         return (a / length, b / length, c / length, d / length)
-
-
-def _bounded(value_us: float) -> float:
-    return max(-1e9, min(1e9, value_us))
 
 
 def estimate_us(a: Coordinate, b: Coordinate) -> float:

@@ -1,19 +1,19 @@
 """What a membership state machine asks the outside to do. The daemon (or the simulator) carries these out in order.
 
-Effects are plain data: the machines never touch a socket, a clock or a file.
+Effects are plain data: the machines never touch a socket, a clock or a file. They are structs, which are made several
+times faster than frozen dataclasses: every message costs one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from meshnode.events import Event
 from proto.ids import NodeId
 from proto.messages import Message, RefusalCode
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Put `message` on the control stream to `peer`. Dropped silently where no link is up (gossip repairs it).
 
     `coalesce` names a slot: a queued message of the same slot is replaced, so that only the newest state waits behind
@@ -25,24 +25,21 @@ class Send:
     coalesce: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendDatagram:
+class SendDatagram(Struct, frozen=True):
     """Send `message` to `peer` in one datagram, best effort, at once."""
 
     peer: NodeId
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Try to link to `peer` at `addresses`, best first; the outcome comes back as link_up or dial_failed."""
 
     peer: NodeId
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CloseLink:
+class CloseLink(Struct, frozen=True):
     """Close the link to `peer`, telling it why."""
 
     peer: NodeId
@@ -50,23 +47,20 @@ class CloseLink:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PersistIncarnation:
+class PersistIncarnation(Struct, frozen=True):
     """Store `incarnation` durably *before* any later effect of the same batch is carried out."""
 
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Hand `message`, which came from `peer` by a relayed path and is not membership's own, to the room it is for."""
 
     peer: NodeId
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """Report `event` to the log and the event stream."""
 
     event: Event

@@ -85,9 +85,7 @@ class Gossip:
         """Sends the view hash, and in a large mesh each bucket's."""
         store = self._board.store
         buckets = store.bucket_count()
-        hashes = b""
-        if buckets > 1:
-            hashes = b"".join(value.to_bytes(4, "big") for value in store.bucket_hashes(buckets))
+        hashes = store.bucket_hashes(buckets) if buckets > 1 else b""
         message = ViewHash(store.view_hash().to_bytes(8, "big"), store.live_count, hashes)
         self._board.send(peer, message, coalesce="view_hash")
 
@@ -100,13 +98,13 @@ class Gossip:
         if link is None or now < link.sync_until_s:
             return
         link.sync_until_s = now + DIGEST_REPEAT_S
-        pages = len(message.buckets) // 4
+        theirs = message.buckets
+        pages = len(theirs) // 4
         if pages < 2 or pages > FINE_BUCKETS or FINE_BUCKETS % pages:
             self._send_pages(peer, range(1), 1)
             return
         ours = store.bucket_hashes(pages)
-        theirs = [int.from_bytes(message.buckets[4 * i : 4 * i + 4], "big") for i in range(pages)]
-        differing = [page for page in range(pages) if ours[page] != theirs[page]]
+        differing = [page for page in range(pages) if ours[4 * page : 4 * page + 4] != theirs[4 * page : 4 * page + 4]]
         if len(differing) > pages // 2 and store.live_count <= MAX_DIGEST_ENTRIES:
             self._send_pages(peer, range(1), 1)
         else:
@@ -135,20 +133,20 @@ class Gossip:
         store = self._board.store
         lacking: list[tuple[float, list[SignedPart]]] = []
         wanted: list[DigestEntry] = []
-        listed: set[bytes] = set()
+        find = store.by_short.get
         for line in digest.entries:
-            listed.add(line.node)
-            entry = store.by_short(line.node)
+            entry = find(line.node)
             if entry is None:
                 wanted.append(DigestEntry(line.node, NOTHING, NOTHING, NOTHING, 0, 0))
             elif entry.is_live:
-                if line != entry.digest():
+                if line != (entry.digest_line or entry.digest()):
                     self._compare(entry, line, lacking, wanted)
             elif line.identity[0] > entry.incarnation:
                 wanted.append(DigestEntry(line.node, NOTHING, NOTHING, NOTHING, 0, 0))
             elif line.status < RANK[entry.status]:
                 self.answer_with_accusation(peer, entry, now)
         if 0 < digest.pages <= FINE_BUCKETS and digest.page < digest.pages and FINE_BUCKETS % digest.pages == 0:
+            listed = {line.node for line in digest.entries}
             for entry in store.bucket(digest.page, digest.pages):
                 if entry.short not in listed:
                     lacking.append((entry.newest_part_at_s, _parts_above(entry, _UNKNOWN)))
@@ -164,10 +162,10 @@ class Gossip:
         lacking: list[tuple[float, list[SignedPart]]],
         wanted: list[DigestEntry],
     ) -> None:
-        ours = entry.digest()
         newer_here = _parts_above(entry, line)
         if newer_here:
             lacking.append((entry.newest_part_at_s, newer_here))
+        ours = entry.digest()
         if line.identity > ours.identity or line.offer > ours.offer or line.network > ours.network:
             wanted.append(ours)
 
@@ -282,7 +280,7 @@ class Gossip:
 
 def _parts_above(entry: NodeEntry, line: DigestEntry) -> list[SignedPart]:
     """The signed parts of `entry` that are newer than `line` says the peer holds, the identity first."""
-    ours = entry.digest()
+    ours = entry.digest_line or entry.digest()
     parts: list[SignedPart] = []
     if entry.identity_signed is not None and ours.identity > line.identity:
         parts.append(entry.identity_signed)

@@ -157,6 +157,20 @@ class Membership:
         entry = self._board.store.get(node)
         return None if entry is None else entry.status
 
+    @property
+    def live_count(self) -> int:
+        """How many nodes are held alive or suspect, the local one included."""
+        return self._board.store.live_count
+
+    def alive(self) -> set[NodeId]:
+        """Every node held alive, the local one included."""
+        return {node for node, entry in self._board.store.entries.items() if entry.status is Status.ALIVE}
+
+    def described(self) -> set[NodeId]:
+        """Every node of which all three parts are held."""
+        entries = self._board.store.entries.items()
+        return {node for node, entry in entries if entry.identity and entry.offer and entry.network}
+
     def holds(self, node: NodeId, kind: PartKind) -> tuple[int, int] | None:
         """(incarnation, version) of the part held of `node`; None where none was received."""
         entry = self._board.store.get(node)
@@ -179,6 +193,11 @@ class Membership:
     def next_wakeup(self) -> float:
         """When `poll` is due; infinity never occurs, since the periods go on."""
         return self._board.timers.next_due_s()
+
+    def no_wakeup_before(self) -> float:
+        """A moment before which no `poll` is due, without the search: less than `next_wakeup()` where a timer was
+        cancelled."""
+        return self._board.timers.not_before_s
 
     # --- time ---
 
@@ -439,7 +458,7 @@ class Membership:
         self._board.store.put(entry, signed, part, now)
         if isinstance(part, IdentityPart):
             self._judge.owner_says(entry, part, now)
-        self._board.emit(PeerUpdated(entry.node, signed.kind.value, part.incarnation, part.version))
+        self._board.emit(PeerUpdated(entry.node, str(signed.kind), part.incarnation, part.version))
         self._gossip.learned(entry, signed, via, news, now)
 
     def _news_of(self, entry: NodeEntry, part: IdentityPart) -> News:

@@ -262,10 +262,10 @@ class Publisher:
         said = self._published_coordinate
         if said is None:
             return True
-        own = self._coordinate.coordinate()
-        moved_us = math.dist(said.position_us, own.position_us) + abs(said.height_us - own.height_us)
+        x, y, z, w, height_us, _ = self._coordinate.wire()
+        moved_us = math.dist(said.position_us, (x, y, z, w)) + abs(said.height_us - height_us)
         settings = self._board.settings
-        size_us = math.hypot(*own.position_us) + own.height_us
+        size_us = math.hypot(x, y, z, w) + height_us
         return moved_us > max(settings.rtt_change_s * 1e6, settings.rtt_change * size_us)
 
     # --- saying ---

@@ -32,6 +32,7 @@ MAX_INCARNATION_JUMP = 2**32
 """An accusation about an incarnation further ahead than this is no evidence but an attempt to exhaust the counter."""
 
 FINE_BUCKETS = 256
+BUCKET_HASH_BITS = 32
 NODES_PER_BUCKET = 8
 RANK = {Status.ALIVE: 0, Status.SUSPECT: 1, Status.DEAD: 2, Status.LEFT: 3}
 NOTHING = (0, 0)
@@ -64,13 +65,14 @@ class NodeEntry:
     """One node as held. Parts are None until received; each keeps the signed envelope it came in, for passing on."""
 
     __slots__ = (
-        "_digest",
         "claims",
+        "digest_line",
         "hashed",
         "heard_at_s",
         "identity",
         "identity_signed",
         "incarnation",
+        "is_live",
         "network",
         "network_at_s",
         "network_signed",
@@ -90,6 +92,9 @@ class NodeEntry:
         self.role = role
         self.incarnation = incarnation
         self.status = Status.ALIVE
+        """Changed by `RecordStore.set_status` only."""
+        self.is_live = True
+        """Alive or suspect: counted, digested, linked."""
         self.status_since_s = now
         self.identity: IdentityPart | None = None
         self.identity_signed: SignedPart | None = None
@@ -102,12 +107,8 @@ class NodeEntry:
         self.heard_at_s: float | None = None
         self.claims: dict[NodeId, Claim] | None = None
         self.hashed = 0
-        self._digest: DigestEntry | None = None
-
-    @property
-    def is_live(self) -> bool:
-        """Alive or suspect: counted, digested, linked."""
-        return self.status is Status.ALIVE or self.status is Status.SUSPECT
+        self.digest_line: DigestEntry | None = None
+        """What `digest` made last, None once something changed."""
 
     def order_of(self, kind: PartKind) -> Order:
         """(incarnation, version) of the part held; zeros where none is."""
@@ -122,10 +123,10 @@ class NodeEntry:
 
     def digest(self) -> DigestEntry:
         """This entry's line in a digest."""
-        line = self._digest
+        line = self.digest_line
         if line is None:
             identity, offer, network = self.identity, self.offer, self.network
-            line = self._digest = DigestEntry(
+            line = self.digest_line = DigestEntry(
                 self.short,
                 NOTHING if identity is None else (identity.incarnation, identity.version),
                 NOTHING if offer is None else (offer.incarnation, offer.version),
@@ -134,9 +135,6 @@ class NodeEntry:
                 RANK[self.status],
             )
         return line
-
-    def forget_digest(self) -> None:
-        self._digest = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +158,10 @@ class RecordStore:
         self.entries: dict[NodeId, NodeEntry] = {}
         self.ids: list[NodeId] = []
         """The keys of `entries` once more, for drawing at random."""
-        self._by_short: dict[ShortId, NodeEntry] = {}
+        self.by_short: dict[bytes, NodeEntry] = {}
         self._buckets: list[dict[NodeId, NodeEntry]] = [{} for _ in range(FINE_BUCKETS)]
-        self._bucket_hashes = [0] * FINE_BUCKETS
+        self._bucket_hashes = 0
+        """The low 32 bits of every fine bucket's hash side by side, the first in the highest place."""
         self._stale: dict[NodeId, NodeEntry] = {}
         self.live_count = 0
         self.grew_at_s = 0.0
@@ -179,20 +178,17 @@ class RecordStore:
     def get(self, node: NodeId) -> NodeEntry | None:
         return self.entries.get(node)
 
-    def by_short(self, short: bytes) -> NodeEntry | None:
-        return self._by_short.get(ShortId(short))
-
     def add(self, node: NodeId, role: Role, incarnation: int, now: float) -> NodeEntry | None:
         """A new live entry; None where the mesh is full or another node holds the same short id."""
         if len(self.entries) >= self._settings.max_nodes:
             self.refused_full += 1
             return None
         entry = NodeEntry(node, role, incarnation, now)
-        if entry.short in self._by_short:
+        if entry.short in self.by_short:
             return None
         self.entries[node] = entry
         self.ids.append(node)
-        self._by_short[entry.short] = entry
+        self.by_short[entry.short] = entry
         self._buckets[entry.short[0]][node] = entry
         self.live_count += 1
         self.grew_at_s = now
@@ -206,16 +202,15 @@ class RecordStore:
             return
         self.ids.remove(node)
         self.live_count -= entry.is_live
-        self._bucket_hashes[entry.short[0]] ^= entry.hashed
-        self._view_hash ^= entry.hashed
+        self._change_hash(entry, 0)
         self._stale.pop(node, None)
-        del self._by_short[entry.short]
+        del self.by_short[entry.short]
         del self._buckets[entry.short[0]][node]
         self.changes += 1
 
     def touch(self, entry: NodeEntry) -> None:
         """Something in `entry` changed: its digest line and the hash are made anew when next asked for."""
-        entry.forget_digest()
+        entry.digest_line = None
         self._stale[entry.node] = entry
         self.changes += 1
 
@@ -223,6 +218,7 @@ class RecordStore:
         """Changes liveness; keeps the live count right."""
         before = entry.is_live
         entry.status = status
+        entry.is_live = status is Status.ALIVE or status is Status.SUSPECT
         entry.status_since_s = now
         self.live_count += entry.is_live - before
         self.touch(entry)
@@ -289,13 +285,14 @@ class RecordStore:
             buckets *= 2
         return buckets
 
-    def bucket_hashes(self, buckets: int) -> tuple[int, ...]:
-        """Low 32 bits of each of `buckets` buckets' hashes."""
+    def bucket_hashes(self, buckets: int) -> bytes:
+        """Low 32 bits of each of `buckets` buckets' hashes, 4 bytes each, as a `ViewHash` carries them."""
         self._settle_hashes()
-        values = self._bucket_hashes[:buckets]
-        for start in range(buckets, FINE_BUCKETS, buckets):
-            values = [a ^ b for a, b in zip(values, self._bucket_hashes[start : start + buckets], strict=True)]
-        return tuple(value & 0xFFFFFFFF for value in values)
+        folded, width = self._bucket_hashes, BUCKET_HASH_BITS * FINE_BUCKETS
+        while width > BUCKET_HASH_BITS * buckets:
+            width //= 2
+            folded = (folded >> width) ^ (folded & ((1 << width) - 1))
+        return folded.to_bytes(width // 8, "big")
 
     def bucket(self, index: int, buckets: int) -> Iterator[NodeEntry]:
         """The live entries of one bucket of `buckets`."""
@@ -306,12 +303,15 @@ class RecordStore:
 
     def _settle_hashes(self) -> None:
         for entry in self._stale.values():
-            value = _hash_of(entry) if entry.is_live else 0
-            change = entry.hashed ^ value
-            self._bucket_hashes[entry.short[0]] ^= change
-            self._view_hash ^= change
-            entry.hashed = value
+            self._change_hash(entry, _hash_of(entry) if entry.is_live else 0)
         self._stale.clear()
+
+    def _change_hash(self, entry: NodeEntry, value: int) -> None:
+        change = entry.hashed ^ value
+        place = BUCKET_HASH_BITS * (FINE_BUCKETS - 1 - entry.short[0])
+        self._bucket_hashes ^= (change & 0xFFFFFFFF) << place
+        self._view_hash ^= change
+        entry.hashed = value
 
 
 def _hash_of(entry: NodeEntry) -> int:

@@ -67,10 +67,11 @@ class RttEstimator:
         window.append((now, sample_s))
         while window[0][0] < now - settings.rtt_window_s:
             window.popleft()
-        if len(self._recent) == SHIFT_SAMPLES:
-            lowest = min(sample for _, sample in self._recent)
-            if lowest > SHIFT * window[0][1] + settings.rtt_change_s and self._recent[0][0] > window[0][0]:
-                self._start_over_from_recent()
+        shifted_s = SHIFT * window[0][1] + settings.rtt_change_s
+        if sample_s <= shifted_s or len(self._recent) < SHIFT_SAMPLES:
+            return
+        if min(sample for _, sample in self._recent) > shifted_s and self._recent[0][0] > window[0][0]:
+            self._start_over_from_recent()
 
     def _start_over_from_recent(self) -> None:
         """The path got worse for good: the old minimum would hide it for the rest of the window."""

@@ -38,20 +38,27 @@ _Heap = list[tuple[float, int, Timer]]
 class Timers:
     """Timers in order of their moment, then of their making. Lazy ones may be late by `slack_s`."""
 
-    __slots__ = ("_heap", "_lazy", "_made", "_slack_s")
+    __slots__ = ("_heap", "_lazy", "_made", "_slack_s", "not_before_s")
 
     def __init__(self, slack_s: float = 0.0) -> None:
         self._slack_s = slack_s
         self._heap: _Heap = []
         self._lazy: _Heap = []
         self._made = 0
+        self.not_before_s = float("inf")
+        """No poll is needed before: what `next_due_s` said last, or less where a timer was made since. Costs nothing
+        to ask."""
 
     def at(self, due_s: float, action: Action, argument: Any = None) -> Timer:  # noqa: ANN401 (opaque to the heap)
         """Calls `action(argument, now)` at the first poll at or after `due_s`."""
+        if due_s < self.not_before_s:
+            self.not_before_s = due_s
         return self._push(self._heap, due_s, action, argument)
 
     def lazily_at(self, due_s: float, action: Action, argument: Any = None) -> Timer:  # noqa: ANN401 (opaque too)
         """The same, but asks for a poll of its own only at `due_s + slack_s`."""
+        if due_s + self._slack_s < self.not_before_s:
+            self.not_before_s = due_s + self._slack_s
         return self._push(self._lazy, due_s, action, argument)
 
     def _push(self, heap: _Heap, due_s: float, action: Action, argument: Any) -> Timer:  # noqa: ANN401 (opaque too)
@@ -69,7 +76,10 @@ class Timers:
         while lazy and lazy[0][2].action is None:
             heapq.heappop(lazy)
         due_s = heap[0][0] if heap else float("inf")
-        return min(due_s, lazy[0][0] + self._slack_s) if lazy else due_s
+        if lazy and lazy[0][0] + self._slack_s < due_s:
+            due_s = lazy[0][0] + self._slack_s
+        self.not_before_s = due_s
+        return due_s
 
     def run_due(self, now: float) -> None:
         """Runs everything due at `now`; what those actions add for `now` or earlier runs at the next call."""

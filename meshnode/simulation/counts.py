@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from meshnode.events import Event, PeerDead, PeerSuspect
+from meshnode.events import Event, PeerDead, PeerSuspect, PeerUpdated
 from meshnode.simulation.clockwork import Clockwork
 from proto.ids import NodeId
 from proto.messages import Ack, IndirectAck, Message, Ping, PingRequest
@@ -63,6 +63,8 @@ class Counts:
 
     def event(self, node: NodeId, event: Event) -> None:
         self.by_event[event.name] += 1
+        if type(event) is PeerUpdated:
+            return
         if isinstance(event, PeerDead):
             self.deaths.append((self._clock.now_s, node, NodeId(event.peer)))
         elif isinstance(event, PeerSuspect):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from meshnode.events import Event, PeerDead, PeerReturned, PeerSuspect
+from meshnode.events import Event, PeerDead, PeerReturned, PeerSuspect, PeerUpdated
 from meshnode.simulation.paths import Terrain
 from meshnode.simulation.report import Report
 from meshnode.simulation.scenario import Scenario, Stage
@@ -32,6 +32,8 @@ class FalseDeaths:
         world.listeners.append(self)
 
     def __call__(self, observer: SimulatedNode, event: Event) -> None:
+        if type(event) is PeerUpdated:
+            return
         now = self._world.clock.now_s
         if isinstance(event, PeerDead) and self._world.nodes[NodeId(event.peer)].is_running:
             self.verdicts += 1
@@ -78,7 +80,7 @@ def kills(stage: Stage, icmp: bool) -> None:
         victim = world.nodes[world.rng.choice(world.ids)]
         killed_s = world.clock.now_s
         victim.kill()
-        noticed = world.settle(30.0, lambda: all(world.statuses_right(node) for node in world.running()))
+        noticed = world.settle(30.0, world.statuses_right)
         moments = [at - killed_s for at in notices.of(victim.node) if at >= killed_s]
         first_s.append(min(moments, default=math.inf))
         all_s.append(max(moments, default=math.inf) if noticed is not None else math.inf)
@@ -139,7 +141,7 @@ def half_killed(stage: Stage) -> None:
     world.run(WARM_UP_S)
     for node in world.rng.sample(world.ids, 32):
         world.nodes[node].kill()
-    agreed_s = world.settle(30.0, lambda: all(world.statuses_right(node) for node in world.running()))
+    agreed_s = world.settle(30.0, world.statuses_right)
     stage.report.add("the rest agree", math.inf if agreed_s is None else agreed_s, "s", at_most=6.0)
     stage.report.add("false deaths", len(false_deaths.victims), at_most=0)
     stage.report.add("one view", _or_never(world.settle(10.0)), "s", at_most=10.0)
@@ -171,7 +173,7 @@ def one_blip(stage: Stage) -> None:
         world.paths.partition({blinking: 1})
         world.run(0.4)
         world.paths.heal()
-        back_s.append(_or_never(world.settle(5.0, lambda: all(world.statuses_right(n) for n in world.running()))))
+        back_s.append(_or_never(world.settle(5.0, world.statuses_right)))
         world.run(2.0)
     stage.report.add("false deaths", len(false_deaths.victims), at_most=0)
     stage.report.add("held alive by all again, maximum", max(back_s), "s", at_most=1.0)

@@ -75,7 +75,7 @@ def sleeping(stage: Stage) -> None:
     sleeper.block(60.0)
     world.run(60.0 + 1e-6)
     world.listeners.append(listen)
-    back_s = world.settle(30.0, lambda: all(world.statuses_right(node) for node in world.running()))
+    back_s = world.settle(30.0, world.statuses_right)
     stage.report.add("back everywhere after waking", _or_never(back_s), "s", at_most=5.0)
     stage.report.add("suspicions it raised", len(accused), at_most=0)
 
@@ -117,7 +117,7 @@ def leave_and_return(stage: Stage) -> None:
             at_most=0,
         )
         leaver.start()
-        back_s.append(_or_never(world.settle(10.0, lambda: all(world.statuses_right(n) for n in world.running()))))
+        back_s.append(_or_never(world.settle(10.0, world.statuses_right)))
     stage.report.add("back everywhere, maximum", max(back_s), "s", at_most=2.0)
     stage.report.add("suspicions", world.counts.by_event["peer.suspect"], at_most=0)
 
@@ -263,7 +263,7 @@ def _random_fault(world: World) -> None:
 
 def _heal(stage: Stage, world: World) -> None:
     world.paths.heal()
-    alive_s = world.settle(60.0, lambda: all(world.statuses_right(node) for node in world.running()))
+    alive_s = world.settle(60.0, world.statuses_right)
     stage.report.add("all hold all alive after healing", _or_never(alive_s), "s", at_most=HEAL_AT_MOST_S)
     stage.report.add("one view after that", _or_never(world.settle(30.0)), "s", at_most=HEAL_AT_MOST_S)
 

@@ -15,7 +15,7 @@ from meshnode.membership.trust import Rejection, Trust
 from proto.codec import encode_part, kind_of
 from proto.ids import NodeId
 from proto.messages import Claim, Relay
-from proto.parts import Part, PartKind, Role, SignedPart
+from proto.parts import Part, Role, SignedPart
 
 SIGNATURE_BYTES = 64
 
@@ -29,7 +29,8 @@ class Oracle:
         self._parts: dict[bytes, tuple[bytes, Part]] = {}
         self._claims: dict[bytes, Claim] = {}
         self._relays: dict[bytes, Relay] = {}
-        self._envelopes: dict[tuple[NodeId, PartKind, int, int], SignedPart] = {}
+        self._envelopes: dict[tuple[str, str, int, int], SignedPart] = {}
+        """By owner, the part's name, incarnation and version."""
         self._made = 0
 
     def trust_of(self, node: NodeId, role: Role) -> Trust:
@@ -37,13 +38,13 @@ class Oracle:
         self.roles[node] = role
         return OracleTrust(self, node)
 
-    def was_issued(self, node: NodeId, kind: PartKind, incarnation: int, version: int) -> bool:
-        """True where `node` itself signed such a part."""
-        return (node, kind, incarnation, version) in self._envelopes
+    def was_issued(self, node: NodeId, part: str, incarnation: int, version: int) -> bool:
+        """True where `node` itself signed such a part (`part` is a `PartKind`'s value)."""
+        return (node, part, incarnation, version) in self._envelopes
 
     def envelope_of(self, part: Part) -> SignedPart:
         """The envelope `part` was signed in. Raises `KeyError` where nobody signed it."""
-        return self._envelopes[(NodeId(part.node), kind_of(part), part.incarnation, part.version)]
+        return self._envelopes[(part.node, kind_of(part).value, part.incarnation, part.version)]
 
     def signature(self) -> bytes:
         self._made += 1
@@ -53,14 +54,14 @@ class Oracle:
         kind, body, signature = kind_of(part), encode_part(part), self.signature()
         self._parts[signature] = (body, part)
         signed = SignedPart(kind, body, signature)
-        self._envelopes[(NodeId(part.node), kind, part.incarnation, part.version)] = signed
+        self._envelopes[(part.node, kind.value, part.incarnation, part.version)] = signed
         return signed
 
     def open_part(self, signed: SignedPart) -> Part | Rejection:
         held = self._parts.get(signed.signature)
         if held is None or held[0] != signed.body:
             return Rejection("bad_signature", "nobody signed this")
-        if held[1].node in self.removed:
+        if self.removed and held[1].node in self.removed:
             return Rejection("removed", "its node was removed from the mesh")
         return held[1]
 

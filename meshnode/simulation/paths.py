@@ -34,7 +34,7 @@ class Paths:
 
     def __init__(self, terrain: Terrain, rng: random.Random) -> None:
         self._rng = rng
-        self.loss = terrain.loss
+        self._loss = terrain.loss
         self._jitter_rate = 1.0 / terrain.jitter_s if terrain.jitter_s > 0 else 0.0
         self._terrain = terrain
         self._sites = [(rng.uniform(0, terrain.width_s), rng.uniform(0, terrain.width_s)) for _ in range(terrain.sites)]
@@ -43,6 +43,21 @@ class Paths:
         self._half: dict[NodeId, int] = {}
         self._broken: set[tuple[NodeId, NodeId]] = set()
         self._spikes: dict[NodeId, tuple[float, float]] = {}
+        self.may_swallow = self._loss > 0.0
+        """False where `is_lost` and `is_cut` are false for every packet now."""
+
+    @property
+    def loss(self) -> float:
+        """Share of packets lost, in each direction alone."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, share: float) -> None:
+        self._loss = share
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self.may_swallow = self._loss > 0.0 or bool(self._half) or bool(self._broken)
 
     def place(self, node: NodeId) -> None:
         """Puts a node somewhere; where it already stands, it stays."""
@@ -59,7 +74,8 @@ class Paths:
         """How long this packet takes, over a path of `base_s`."""
         delay_s = base_s
         if self._jitter_rate:
-            delay_s += self._rng.expovariate(self._jitter_rate)
+            # `Random.expovariate`, without the call.
+            delay_s -= math.log(1.0 - self._rng.random()) / self._jitter_rate
         if self._spikes:
             for node in (source, target):
                 spike = self._spikes.get(node)
@@ -69,7 +85,7 @@ class Paths:
 
     def is_lost(self) -> bool:
         """Whether this packet is lost on the way."""
-        return self.loss > 0.0 and self._rng.random() < self.loss
+        return self._loss > 0.0 and self._rng.random() < self._loss
 
     def is_cut(self, source: NodeId, target: NodeId) -> bool:
         """Whether nothing gets from `source` to `target` now."""
@@ -82,20 +98,24 @@ class Paths:
     def partition(self, halves: dict[NodeId, int]) -> None:
         """Nodes of different numbers do not hear each other from now on; those not named are number 0."""
         self._half = dict(halves)
+        self._look_again()
 
     def heal(self) -> None:
         """Everybody hears everybody again."""
         self._half = {}
         self._broken.clear()
+        self._look_again()
 
     def break_path(self, a: NodeId, b: NodeId, both_ways: bool = True) -> None:
         """Nothing gets from `a` to `b` any more, and the other way where `both_ways`."""
         self._broken.add((a, b))
         if both_ways:
             self._broken.add((b, a))
+        self._look_again()
 
     def mend_path(self, a: NodeId, b: NodeId) -> None:
         self._broken -= {(a, b), (b, a)}
+        self._look_again()
 
     def spike(self, node: NodeId, share: float, up_to_s: float) -> None:
         """That share of the node's packets, each way, is late by up to `up_to_s`; 0 ends it."""

@@ -19,10 +19,11 @@ from proto.ids import NodeId, short
 from proto.parts import PartKind
 
 UNKNOWN, ALIVE, SUSPECT, DEAD, LEFT = range(5)
-_KINDS = {kind: index for index, kind in enumerate(PartKind)}
-_SLOTS = 2 + len(_KINDS)
+_PARTS = {kind.value: index for index, kind in enumerate(PartKind)}
+_SLOTS = 2 + len(_PARTS)
 """Per observed node: status, incarnation, and the newest order of each part."""
 _VERSION_BITS = 24
+_LIVENESS = frozenset({PeerJoined, PeerSuspect, PeerDead, PeerLeft, PeerReturned, PeerRefuted})
 
 
 class RuleBroken(AssertionError):
@@ -44,20 +45,20 @@ class Rules:
 
     def check(self, observer: NodeId, event: Event, now_s: float) -> None:
         """Raises `RuleBroken` where `event` must not happen."""
-        if isinstance(event, PeerUpdated):
-            self._check_part(observer, event, now_s)
-        elif isinstance(event, PeerJoined | PeerSuspect | PeerDead | PeerLeft | PeerReturned | PeerRefuted):
-            self._check_liveness(observer, event, now_s)
+        kind = type(event)
+        if kind is PeerUpdated:
+            self._check_part(observer, event, now_s)  # type: ignore[arg-type]
+        elif kind in _LIVENESS:
+            self._check_liveness(observer, event, now_s)  # type: ignore[arg-type]
 
     def _check_part(self, observer: NodeId, event: PeerUpdated, now_s: float) -> None:
-        kind = PartKind(event.part)
         peer = NodeId(event.peer)
         seen, at = self._seen[observer], _SLOTS * self._indices[peer]
         order = (event.incarnation << _VERSION_BITS) + event.version
-        slot = at + 2 + _KINDS[kind]
+        slot = at + 2 + _PARTS[event.part]
         if order <= seen[slot]:
             self._broken(observer, event, now_s, "an aged part was accepted")
-        if self._oracle is not None and not self._oracle.was_issued(peer, kind, event.incarnation, event.version):
+        if self._oracle is not None and not self._oracle.was_issued(peer, event.part, event.incarnation, event.version):
             self._broken(observer, event, now_s, "a forged part was accepted")
         seen[slot] = order
         self.checked += 1

@@ -99,7 +99,7 @@ def _churn(world: World, until_s: float) -> list[float]:
             victim.leave()
         else:
             victim.kill()
-            took_s = world.settle(25.0, lambda: all(world.statuses_right(n) for n in world.running()), step_s=1.0)
+            took_s = world.settle(25.0, world.statuses_right, step_s=1.0)
             detected_s.append(math.inf if took_s is None else took_s)
         world.run(8.0)
     return detected_s

@@ -79,6 +79,11 @@ class SimulatedLink:
         self.heard_s = {a: now_s, b: now_s}
         """When each end last heard the other."""
 
+    def ends(self) -> tuple[tuple[NodeId, NodeId], tuple[NodeId, NodeId]]:
+        """Each end with its peer."""
+        a, b = self.heard_s
+        return (a, b), (b, a)
+
 
 class Wire:
     """All links of one simulated mesh."""
@@ -94,10 +99,10 @@ class Wire:
 
     def datagram(self, source: Station, target: NodeId, message: Message) -> None:
         """Best effort, at once."""
-        link = source.links.get(target)
-        if link is None or self._is_swallowed(source.node, target):
+        link, paths = source.links.get(target), self._paths
+        if link is None or (paths.may_swallow and self._is_swallowed(source.node, target)):
             return
-        due_s = self._clock.now_s + self._paths.delay_s(source.node, target, link.base_s)
+        due_s = self._clock.now_s + paths.delay_s(source.node, target, link.base_s)
         self._clock.at(due_s, self._datagram_arrives, link, source.node, target, message)
 
     def _datagram_arrives(self, link: SimulatedLink, source: NodeId, target: NodeId, message: Message) -> None:
@@ -116,7 +121,7 @@ class Wire:
         direction = link.directions[source.node]
         if direction.waiting:
             direction.waiting.append(message)
-        elif self._is_swallowed(source.node, target):
+        elif self._paths.may_swallow and self._is_swallowed(source.node, target):
             direction.waiting.append(message)
             direction.retransmit_s = RETRANSMIT_MIN_S + 4 * link.base_s
             self._clock.at(self._clock.now_s + direction.retransmit_s, self._retransmit, link, source.node, target)
@@ -127,7 +132,8 @@ class Wire:
         self, link: SimulatedLink, direction: Direction, source: NodeId, target: NodeId, message: Message
     ) -> None:
         due_s = self._clock.now_s + self._paths.delay_s(source, target, link.base_s)
-        direction.arrives_s = max(direction.arrives_s, due_s)
+        if due_s > direction.arrives_s:
+            direction.arrives_s = due_s
         self._clock.at(direction.arrives_s, self._control_arrives, link, source, target, message)
 
     def _control_arrives(self, link: SimulatedLink, source: NodeId, target: NodeId, message: Message) -> None:
@@ -236,8 +242,7 @@ class Wire:
         acceptor.links[source.node] = source.links[target] = link
         dialled = LinkFacts(PathKind.DIRECT, acceptor.addresses[0], dialled_by_us=True, up_since_s=now_s)
         accepted = LinkFacts(PathKind.DIRECT, source.addresses[0], dialled_by_us=False, up_since_s=now_s)
-        self._watch(link, source.node, target)
-        self._watch(link, target, source.node)
+        self._watch(link)
         acceptor.link_up(source.node, accepted, floors[1])
         source.link_up(target, dialled, floors[0])
 
@@ -258,16 +263,20 @@ class Wire:
             del station.links[source]
             station.link_down(source, code, text)
 
-    def _watch(self, link: SimulatedLink, end: NodeId, peer: NodeId) -> None:
-        self._clock.at(link.heard_s[end] + IDLE_TIMEOUT_S, self._idle, link, end, peer)
+    def _watch(self, link: SimulatedLink) -> None:
+        """Looks at the link again when the first of the ends that still know it may have heard nothing for too long."""
+        heard_s = [link.heard_s[end] for end, peer in link.ends() if self._knows(end, peer, link)]
+        if heard_s:
+            self._clock.at(min(heard_s) + IDLE_TIMEOUT_S, self._idle, link)
 
-    def _idle(self, link: SimulatedLink, end: NodeId, peer: NodeId) -> None:
+    def _idle(self, link: SimulatedLink) -> None:
+        for end, peer in link.ends():
+            # The same sum as `_watch` schedules by: a difference may round below the time-out, for ever.
+            if self._clock.now_s >= link.heard_s[end] + IDLE_TIMEOUT_S and self._knows(end, peer, link):
+                del self._stations[end].links[peer]
+                self._stations[end].link_down(peer, "idle_timeout", "nothing heard")
+        self._watch(link)
+
+    def _knows(self, end: NodeId, peer: NodeId, link: SimulatedLink) -> bool:
         station = self._stations[end]
-        if not station.is_running or station.links.get(peer) is not link:
-            return
-        # The same sum as `_watch` schedules by: a difference may round below the time-out, for ever.
-        if self._clock.now_s < link.heard_s[end] + IDLE_TIMEOUT_S:
-            self._watch(link, end, peer)
-            return
-        del station.links[peer]
-        station.link_down(peer, "idle_timeout", "nothing heard")
+        return station.is_running and station.links.get(peer) is link

@@ -29,20 +29,22 @@ from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.machine import Membership
 from meshnode.membership.settings import LAN, MembershipSettings
 from meshnode.membership.trust import Trust
-from meshnode.membership.view import LinkFacts, Status
+from meshnode.membership.view import LinkFacts
 from meshnode.simulation.clockwork import Clockwork
 from meshnode.simulation.counts import Counts
+from meshnode.simulation.large_pages import LargePages
 from meshnode.simulation.oracle import Oracle
 from meshnode.simulation.paths import Paths, Terrain
 from meshnode.simulation.rules import Rules
 from meshnode.simulation.wire import SimulatedLink, Station, Wire
 from proto.ids import BootId, MeshId, NodeId, mesh_id_of, node_id_of
 from proto.messages import Message
-from proto.parts import DeviceOffer, PartKind, Role
+from proto.parts import DeviceOffer, Role
 
 SOCKET_BUFFER_PACKETS = 512
 """What a stopped process finds waiting: about 200 KB of small packets; later ones were dropped by the kernel."""
 SETTLE_STEP_S = 0.05
+MANY_NODES = 200
 MakeTrust = Callable[[NodeId, Role], Trust]
 GB = 10**9
 
@@ -245,7 +247,7 @@ class SimulatedNode:
 
     def reschedule(self) -> None:
         """A poll at the machine's next moment, if none is scheduled before."""
-        if self.machine is None:
+        if self.machine is None or self.machine.no_wakeup_before() >= self._poll_at_s:
             return
         due_s = self.machine.next_wakeup()
         if due_s < self._poll_at_s:
@@ -287,6 +289,7 @@ class World:
         stations: dict[NodeId, Station] = dict(self.nodes)
         self.wire = Wire(self.clock, self.paths, stations, plan.icmp)
         self.listeners: list[Callable[[SimulatedNode, Event], None]] = []
+        self._pages = LargePages() if plan.nodes >= MANY_NODES else None
 
     def _oracle_members(self) -> list[Member]:
         assert self.oracle is not None
@@ -301,6 +304,8 @@ class World:
     def run(self, duration_s: float) -> None:
         """Lets virtual time pass."""
         self.clock.run_until(self.clock.now_s + duration_s)
+        if self._pages is not None:
+            self._pages.grown(self.clock.happened)
 
     def start_all(self) -> None:
         """Starts every node within `start_spread_s`; each knows the first `seeds` nodes."""
@@ -322,31 +327,26 @@ class World:
 
     def all_know_all(self) -> bool:
         """Every running node holds the newest parts of every running node as alive, and nobody else as living."""
-        running = self.running()
-        hashes = {node.machine.view_hash() for node in running if node.machine is not None}
-        if len(hashes) != 1:
-            return False
-        return all(self.statuses_right(node) for node in running)
+        hashes = {node.machine.view_hash() for node in self.running() if node.machine is not None}
+        return len(hashes) == 1 and self.statuses_right()
 
     def introduced(self) -> bool:
         """Every running node knows every running node's identity, offer and network part, and holds it alive."""
-        running = self.running()
+        if not self.statuses_right():
+            return False
+        ids = self.running_ids()
+        return all(node.machine is not None and ids <= node.machine.described() for node in self.running())
+
+    def statuses_right(self) -> bool:
+        """Every running node holds exactly the running nodes as alive, and nobody as suspect."""
+        ids = self.running_ids()
         return all(
-            node.machine is not None
-            and self.statuses_right(node)
-            and all(node.machine.holds(other.node, kind) for other in running for kind in PartKind)
-            for node in running
+            node.machine is None or (node.machine.live_count == len(ids) and node.machine.alive() == ids)
+            for node in self.running()
         )
 
-    def statuses_right(self, observer: SimulatedNode) -> bool:
-        """The observer holds exactly the running nodes as alive."""
-        if observer.machine is None:
-            return True
-        for node in self.nodes.values():
-            status = observer.machine.status_of(node.node)
-            if node.is_running != (status is Status.ALIVE) or (not node.is_running and status is Status.SUSPECT):
-                return False
-        return True
+    def running_ids(self) -> set[NodeId]:
+        return {node.node for node in self.running()}
 
     def running(self) -> list[SimulatedNode]:
         return [node for node in self.nodes.values() if node.is_running]
