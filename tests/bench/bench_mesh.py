@@ -40,7 +40,8 @@ class Daemon:
         """All its events of that name so far, of one peer where one is named."""
         if not self.log.exists():
             return []
-        lines = (json.loads(line) for line in self.log.read_text().rpartition("\n")[0].splitlines() if line.startswith("{"))
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        lines = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
         return [line for line in lines if line.get("event") == name and peer in (None, line.get("peer"))]
 
     def wait_event(self, name: str, count: int = 1, peer: object = None, timeout_s: float = 120.0) -> dict[str, object]:
