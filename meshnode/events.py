@@ -502,6 +502,17 @@ class PeerIdentityConflict(Event):
 
 
 @dataclass(frozen=True)
+class IdentityClaimRejected(Event):
+    """A member refused this node because its key were in use, and gave no proof by that key: not believed."""
+
+    name: ClassVar[str] = "identity.claim_rejected"
+    level: ClassVar[Level] = Level.WARNING
+    peer: str
+    address: str
+    advice: str
+
+
+@dataclass(frozen=True)
 class SuspicionRefutedSelf(Event):
     """This node was suspected and answered with a higher incarnation."""
 

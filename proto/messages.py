@@ -121,13 +121,24 @@ class RefusalCode(StrEnum):
     """The sender's probes went unanswered for the whole suspicion time: it holds the receiver dead."""
 
 
+class LifeProof(Struct, frozen=True):
+    """Proves to a newcomer that a process with its own key runs elsewhere: that key's signature over (context, mesh,
+    the process's boot id, the newcomer's). The newcomer drew its boot id at its start, so the signature is younger than
+    that; nobody without the key can make one, and the newcomer makes none for itself."""
+
+    boot_id: WireBootId
+    signature: WireSignature
+
+
 class Refusal(Message, frozen=True, tag="refusal"):
-    """Last frame of a link that ends for a reason: the code, one sentence, and the two facts that differ."""
+    """Last frame of a link that ends for a reason: the code, one sentence, and the two facts that differ. `life` goes
+    with `identity_in_use`, which is not believed without it."""
 
     code: RefusalCode
     text: WireText
     found: WireText = ""
     required: WireText = ""
+    life: LifeProof | None = None
 
 
 class IdentityConflict(Message, frozen=True, tag="identity_conflict"):
@@ -135,6 +146,19 @@ class IdentityConflict(Message, frozen=True, tag="identity_conflict"):
 
     address: WireAddress
     other_address: WireAddress
+
+
+class LifeRequest(Message, frozen=True, tag="life_request"):
+    """To a node whose key a second process uses, which started with the boot id `newcomer`: prove that you live."""
+
+    newcomer: WireBootId
+
+
+class LifeSign(Message, frozen=True, tag="life_sign"):
+    """Answer to a life request. The asker hands `proof` to the newcomer in its refusal."""
+
+    newcomer: WireBootId
+    proof: LifeProof
 
 
 # --- membership: gossip ---------------------------------------------------------------------------------------------
@@ -468,6 +492,8 @@ CONTROL_MESSAGES: dict[type[Message], int] = {
     Welcome: 12 * _KIB,
     Refusal: 4 * _KIB,
     IdentityConflict: 1 * _KIB,
+    LifeRequest: 1 * _KIB,
+    LifeSign: 1 * _KIB,
     Revocations: 256 * _KIB,
     ViewHash: 1 * _KIB,
     Digest: 256 * _KIB,

@@ -1,8 +1,8 @@
 """What is signed, and how: one form for every signature of the mesh.
 
-What lives here: `signing_input`, `verify`, and the signatures of parts, claims, relays and the dialler's proof. What
-does not: credentials, tokens and revocations (each beside its own shape, over the same `signing_input`) and where a key
-is kept (`meshnode.identity`). Called by `meshnode.admission` and the transport's handshake.
+What lives here: `signing_input`, `verify`, and the signatures of parts, claims, relays, the dialler's proof and signs
+of life. What does not: credentials, tokens and revocations (each beside its own shape, over the same `signing_input`)
+and where a key is kept (`meshnode.identity`). Called by `meshnode.admission` and the transport.
 
 Ed25519 (RFC 8032). Every signature covers, each piece preceded by its length as 4 bytes big-endian,
 
@@ -134,6 +134,12 @@ def proof_input(mesh: MeshId, dialler: NodeId, acceptor: NodeId, nonce: bytes) -
     """What the dialling side signs: naming the acceptor, whose key TLS proved, stops a relayed proof; the acceptor's
     fresh nonce stops a repeated one; the ALPN one of another protocol generation."""
     return signing_input("proof", mesh, dialler.encode("ascii"), acceptor.encode("ascii"), nonce, ALPN.encode("ascii"))
+
+
+def life_input(mesh: MeshId, boot_id: bytes, newcomer: bytes) -> bytes:
+    """What a running process signs for a newcomer with its own key: the newcomer's boot id is as good as a nonce, being
+    drawn at its start, and the signer's own tells the two apart."""
+    return signing_input("life", mesh, boot_id, newcomer)
 
 
 def _claim_input(mesh: MeshId, claim: Claim) -> bytes:

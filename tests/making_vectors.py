@@ -24,6 +24,9 @@ from proto.messages import (
     Delta,
     Fence,
     Hello,
+    LifeProof,
+    LifeRequest,
+    LifeSign,
     Ping,
     Proof,
     ReachReport,
@@ -39,7 +42,7 @@ from proto.messages import (
 )
 from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
 from proto.revocation import sign_revocation
-from proto.signing import proof_input, sign_claim, sign_part, signing_input
+from proto.signing import life_input, proof_input, sign_claim, sign_part, signing_input
 from proto.token import make_token
 
 FILE = Path(__file__).parent / "vectors" / "wire.json"
@@ -136,6 +139,21 @@ def _handshake() -> list[dict[str, Any]]:
         _vector("frame proof", "signature over it and the member's chain", encode_frame(proof)),
         _vector("frame welcome", "founder's chain", encode_frame(Welcome(a_chain(FOUNDER), "192.0.2.7:51000", 0))),
         _vector("frame refusal", "expired", encode_frame(refusal)),
+        *_signs_of_life(),
+    ]
+
+
+def _signs_of_life() -> list[dict[str, Any]]:
+    running, newcomer = bytes(range(16)), bytes(range(16, 32))
+    covered = life_input(MESH, running, newcomer)
+    proof = LifeProof(running, MEMBER.sign(covered))
+    there, here = "192.0.2.9:4411", "192.0.2.7:4411"
+    refusal = Refusal(RefusalCode.IDENTITY_IN_USE, "another living process has this node's key", there, here, proof)
+    return [
+        _vector("frame life request", "newcomer with boot id 10..1f", encode_frame(LifeRequest(newcomer))),
+        _vector("life input", "boot id 00..0f signs for it", covered),
+        _vector("frame life sign", "member's signature over it", encode_frame(LifeSign(newcomer, proof))),
+        _vector("frame refusal in use", "the newcomer's refusal, with the proof", encode_frame(refusal)),
     ]
 
 

@@ -73,7 +73,7 @@ class LinkObserver(Protocol):
         """A sign, no verdict, that a linked peer may be gone (such as an ICMP refusal): worth a burst of probes."""
 
     def identity_in_use(self, peer: NodeId, text: str) -> None:
-        """`peer` has a living link to another process with this node's key: this process must stop."""
+        """`peer` has a living link to another process with this node's key, which proved it: this process must stop."""
 
     def peer_floor(self, node: NodeId) -> int:
         """The highest incarnation of `node` seen so far; 0 where it is not known."""

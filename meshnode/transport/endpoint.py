@@ -28,6 +28,7 @@ from meshnode.transport.dialler import NO_ANSWER, Target
 from meshnode.transport.dialling import Purpose
 from meshnode.transport.handshake import AcceptHandshake, LocalSide, Proved, Welcomed
 from meshnode.transport.judge import Judge
+from meshnode.transport.life import proves_life, sign_of_life
 from meshnode.transport.link import Link, Stage
 from meshnode.transport.rate_limit import Overrun
 from meshnode.transport.redemption import Redeemed, Redemption
@@ -38,7 +39,7 @@ from meshnode.transport.switchboard import Switchboard
 from meshnode.transport.trial import SIZED, TrialWatch, trial_packet
 from proto.errors import WireError
 from proto.ids import BootId, MeshId, NodeId
-from proto.messages import IdentityConflict, Message, Refusal, RefusalCode
+from proto.messages import IdentityConflict, LifeProof, LifeRequest, LifeSign, Message, Refusal, RefusalCode
 from proto.parts import Role
 from proto.versions import OURS, VersionRange
 
@@ -85,7 +86,7 @@ class Endpoint:
             own_chain=gate.own_chain,
             check_chain=gate.check_chain,
         )
-        self._reports = Reports(identity.node, observer, clock)
+        self._reports = Reports(identity.node, observer, clock, self._proves_double)
         self._empty = anyio.Event()
         self._take_stream: Callable[[NodeId, LinkStream], None] = lambda _, stream: stream.abandon()
         self.bound_addresses: tuple[str, ...] = ()
@@ -320,10 +321,17 @@ class Endpoint:
         """See `LinkOwner`."""
         if link.peer is None or not self._judge.is_current(link):
             return
-        if isinstance(message, IdentityConflict):
-            self._reports.conflict(self._identity.node, message.address, message.other_address)
-        else:
-            self._observer.message(link.peer, message, received_at_s)
+        match message:
+            case IdentityConflict():
+                self._reports.conflict(self._identity.node, message.address, message.other_address)
+            case LifeRequest():
+                if (sign := sign_of_life(self._identity, self._mesh, message.newcomer)) is not None:
+                    self.send(link.peer, sign, "life_sign")
+            case LifeSign():
+                if proves_life(link.peer, self._mesh, message.proof, BootId(message.newcomer)):
+                    self._judge.proved_alive(link, message)
+            case _:
+                self._observer.message(link.peer, message, received_at_s)
 
     def datagram(self, link: Link, message: Message, received_at_s: float) -> None:
         """See `LinkOwner`."""
@@ -434,16 +442,21 @@ class Endpoint:
         here, there = ", ".join(self.bound_addresses), link.address_text()
         self._reports.conflict(self._identity.node, here, there)
         sentence = "a living process with this node's key answers here"
-        link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here), now_s)
+        sign = sign_of_life(self._identity, self._mesh, boot_id)
+        proof = None if sign is None else sign.proof
+        link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here, proof), now_s)
 
-    def _conflicting(self, old: Link, new: Link) -> None:
+    def _proves_double(self, refusal: Refusal) -> bool:
+        return proves_life(self._identity.node, self._mesh, refusal.life, self._identity.boot_id)
+
+    def _conflicting(self, old: Link, new: Link, proof: LifeProof | None) -> None:
         assert new.peer is not None, "a judged link has a peer"
         here, there = old.address_text(), new.address_text()
         self._reports.conflict(new.peer, here, there)
         # Both processes hear of it with both addresses: the old one goes on, the new one is refused.
         self.send(new.peer, IdentityConflict(here, there))
         sentence = "another living process has this node's key"
-        new.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here), self._clock())
+        new.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here, proof), self._clock())
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 

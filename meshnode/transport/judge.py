@@ -15,8 +15,8 @@ from meshnode.transport.link import Link
 from meshnode.transport.link_table import Action, Ask, Candidate, Conflict, Install, LinkTable, Refuse
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.switchboard import Switchboard
-from proto.ids import NodeId
-from proto.messages import Refusal, RefusalCode
+from proto.ids import BootId, NodeId
+from proto.messages import LifeProof, LifeRequest, LifeSign, Refusal, RefusalCode
 
 QUESTIONS = 3
 """How often a silent link is asked within the time allowed: one lost packet must not read as a death."""
@@ -31,13 +31,18 @@ class _Asked:
     """`link` was asked; answers to questions before `first_question` are older than this asking."""
 
     link: Link
+    newcomer: BootId | None
+    """Who wants it proved that `link` lives."""
     first_question: int
     until_s: float
     timers: list[asyncio.TimerHandle]
+    answers: bool = False
+    """It lives, and has proved nothing yet."""
 
 
 class Judge:
-    """`installed(link, replaced, reason)` and `conflicting(old, new)` are told as it happens."""
+    """`installed(link, replaced, reason)` and `conflicting(old, new, proof)` are told as it happens. `proof` is None
+    where the older process answered QUIC's ping and no life request, as a version without them does."""
 
     def __init__(
         self,
@@ -47,7 +52,7 @@ class Judge:
         clock: Callable[[], float],
         *,
         installed: Callable[[Link, Link | None, str], None],
-        conflicting: Callable[[Link, Link], None],
+        conflicting: Callable[[Link, Link, LifeProof | None], None],
     ) -> None:
         self._table = LinkTable(own, settings.max_links)
         self._switchboard = switchboard
@@ -99,26 +104,38 @@ class Judge:
     def answered(self, link: Link, question: int) -> None:
         """`link` gave a sign of life."""
         asked = self._asked.get(link.peer) if link.peer is not None else None
-        if asked is not None and asked.link is link and question >= asked.first_question and link.peer is not None:
-            self._stop_asking(link.peer)
-            self._carry_out(link.peer, self._table.answered(link.peer))
+        if asked is None or asked.link is not link or question < asked.first_question or link.peer is None:
+            return
+        asked.answers = True
+        if asked.newcomer is None:
+            self._lives(link.peer)
+
+    def proved_alive(self, link: Link, sign: LifeSign) -> None:
+        """`link` signed for the newcomer that it was asked about."""
+        asked = self._asked.get(link.peer) if link.peer is not None else None
+        if asked is not None and asked.link is link and asked.newcomer == sign.newcomer and link.peer is not None:
+            self._lives(link.peer, sign.proof)
+
+    def _lives(self, peer: NodeId, proof: LifeProof | None = None) -> None:
+        self._stop_asking(peer)
+        self._carry_out(peer, self._table.answered(peer), proof)
 
     def stop(self) -> None:
         """Ask nobody any more."""
         for peer in tuple(self._asked):
             self._stop_asking(peer)
 
-    def _carry_out(self, peer: NodeId, actions: tuple[Action, ...]) -> None:
+    def _carry_out(self, peer: NodeId, actions: tuple[Action, ...], proof: LifeProof | None = None) -> None:
         for action in actions:
             match action:
                 case Install(number, _, reason):
                     self._install(peer, number, reason)
                 case Refuse(number, code, reason):
                     self._refuse(number, code, reason)
-                case Ask(number):
-                    self._ask(peer, number)
+                case Ask(number, newcomer):
+                    self._ask(peer, number, newcomer)
                 case Conflict(old, new):
-                    self._report_conflict(old, new)
+                    self._report_conflict(old, new, proof)
 
     def _install(self, peer: NodeId, number: int, reason: str) -> None:
         link = self._switchboard.link(number)
@@ -136,12 +153,12 @@ class Judge:
             link.refuse(Refusal(code, reason), self._clock())
             self._switchboard.touch(link)
 
-    def _report_conflict(self, old: int, new: int) -> None:
+    def _report_conflict(self, old: int, new: int, proof: LifeProof | None) -> None:
         links = self._switchboard.link(old), self._switchboard.link(new)
         if links[0] is not None and links[1] is not None:
-            self._conflicting(links[0], links[1])
+            self._conflicting(links[0], links[1], proof)
 
-    def _ask(self, peer: NodeId, number: int) -> None:
+    def _ask(self, peer: NodeId, number: int, newcomer: BootId | None) -> None:
         link = self._switchboard.link(number)
         if link is None or link.is_closing:
             return
@@ -152,7 +169,9 @@ class Judge:
         ]
         end = loop.call_later(time_s, partial(self._give_up_asking, peer))
         until_s = self._clock() + time_s
-        self._asked[peer] = _Asked(link, self._question(link), until_s, [*again, end])
+        if newcomer is not None:
+            link.channel.send(LifeRequest(newcomer), None, self._clock())
+        self._asked[peer] = _Asked(link, newcomer, self._question(link), until_s, [*again, end])
 
     def _question(self, link: Link) -> int:
         question = link.channel.ask()
@@ -165,9 +184,11 @@ class Judge:
         if self._clock() - asked.until_s > STALL_S:
             # It was this process that did not run: the answer may lie in the socket. A living process must not be
             # taken for dead by that, so it is asked anew.
-            self._ask(peer, asked.link.number)
-            return
-        self._carry_out(peer, self._table.silent(peer))
+            self._ask(peer, asked.link.number, asked.newcomer)
+        elif asked.answers:
+            self._lives(peer)
+        else:
+            self._carry_out(peer, self._table.silent(peer))
 
     def _stop_asking(self, peer: NodeId) -> None:
         asked = self._asked.pop(peer, None)

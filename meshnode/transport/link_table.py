@@ -15,8 +15,8 @@ A link arrives here when its peer is authenticated. At most one link per node is
 3. **Same boot id, dialled twice from one side.** The second takes the place of the first: who dials again has lost the
    first, or moves it to another address.
 4. **Another boot id.** The same key runs in a second process, or the node restarted. The current link is asked; an
-   answer means that two processes live, and the newcomer is refused (`identity_in_use`); silence means a restart, and
-   the newcomer takes over at once.
+   answer means that two processes live, and the newcomer is refused (`identity_in_use`, with the older process's own
+   signature, since it is not to be believed without); silence means a restart, and the newcomer takes over at once.
 
 At most one link per node waits. A second one with the same boot id takes the waiting one's place (its dialler has given
 that one up); one with a third boot id is refused as `busy`.
@@ -60,9 +60,11 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the current link `old` for a sign of life, then report `answered` or, after the time allowed, `silent`."""
+    """Ask the current link `old` for a sign of life, then report `answered` or, after the time allowed, `silent`.
+    `newcomer` is the other boot id whose link waits: it wants proof. None where the same process dialled again."""
 
     old: int
+    newcomer: BootId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ class LinkTable:
     def _wait(self, candidate: Candidate, current: Candidate) -> tuple[Action, ...]:
         asked_already = candidate.peer in self._waiting
         actions = self._replace_waiting(_Waiting(candidate, for_own_dial=False))
-        return actions if asked_already else (*actions, Ask(current.link))
+        newcomer = candidate.boot_id if candidate.boot_id != current.boot_id else None
+        return actions if asked_already else (*actions, Ask(current.link, newcomer))
 
     def _replace_waiting(self, waiting: _Waiting) -> tuple[Action, ...]:
         older = self._waiting.get(waiting.candidate.peer)

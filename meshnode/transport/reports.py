@@ -10,6 +10,7 @@ from collections.abc import Callable
 from meshnode.events import (
     AddressDropped,
     HandshakesShed,
+    IdentityClaimRejected,
     JoinAttempt,
     LinkDown,
     LinkMigrated,
@@ -40,12 +41,21 @@ CONFLICT_ADVICE = (
     " directory of its own"
 )
 
+UNPROVED_ADVICE = (
+    "this node keeps running; if a copy of its state directory runs elsewhere, stop one of them; if none does, that"
+    " member lies, or is older than this version: upgrade it, or remove it from the mesh"
+)
+
 
 class Reports:
-    """Speaks to `observer`. Links that are reported up or down are authenticated."""
+    """Speaks to `observer`. Links that are reported up or down are authenticated. `proves_double` tells whether an
+    `identity_in_use` is to be believed."""
 
-    def __init__(self, own: NodeId, observer: LinkObserver, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, own: NodeId, observer: LinkObserver, clock: Callable[[], float], proves_double: Callable[[Refusal], bool]
+    ) -> None:
         self._own = own
+        self._proves_double = proves_double
         self._observer = observer
         self._clock = clock
         self._shed_at_s = float("-inf")
@@ -87,8 +97,14 @@ class Reports:
             code, text = refusal.code.value, refusal.text
             self._observer.emit(LinkRefused(peer, address, by_us, code, text, refusal.found, refusal.required))
         if refusal.code is RefusalCode.IDENTITY_IN_USE and not by_us and link.expected is not None:
+            self._told_of_double(link, link.expected, refusal)
+
+    def _told_of_double(self, link: Link, peer: NodeId, refusal: Refusal) -> None:
+        if self._proves_double(refusal):
             self.conflict(self._own, refusal.found or "here", refusal.required or "unknown")
-            self._observer.identity_in_use(link.expected, refusal.text)
+            self._observer.identity_in_use(peer, refusal.text)
+        else:
+            self._observer.emit(IdentityClaimRejected(peer, link.address_text(), UNPROVED_ADVICE))
 
     def rejected(self, link: Link, error: WireError) -> None:
         """A peer's bytes broke a rule of the wire."""

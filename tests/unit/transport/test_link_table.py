@@ -60,7 +60,7 @@ def test_own_dial_that_loses_is_refused_without_asking() -> None:
 def test_inbound_dial_that_loses_has_the_current_link_asked_first() -> None:
     table = a_table(own=SMALL)
     arrived(table, a_link(1))
-    assert only(arrived(table, a_link(2, dialled_by_us=False))) == Ask(1)
+    assert only(arrived(table, a_link(2, dialled_by_us=False))) == Ask(1, None)
     assert is_refusal(only(table.answered(LARGE)), 2, RefusalCode.DUPLICATE_LINK)
 
 
@@ -102,7 +102,7 @@ def test_larger_id_does_not_wait_for_its_own_dial() -> None:
 def test_other_boot_id_has_the_current_link_asked_and_is_refused_if_it_lives() -> None:
     table = a_table()
     arrived(table, a_link(1))
-    assert only(arrived(table, a_link(2, boot_id=NEWER_BOOT, dialled_by_us=False))) == Ask(1)
+    assert only(arrived(table, a_link(2, boot_id=NEWER_BOOT, dialled_by_us=False))) == Ask(1, NEWER_BOOT)
     conflict, refused = table.answered(LARGE)
     assert conflict == Conflict(old=1, new=2)
     assert is_refusal(refused, 2, RefusalCode.IDENTITY_IN_USE)
