@@ -48,9 +48,10 @@ class LocalCoordinate:
         if len(peer_wire) != COORDINATE_DIMENSIONS + 2 or not math.isfinite(sum(peer_wire)):
             return
         rtt_us = self._filtered(peer, rtt_s * 1e6)
-        peer_height_us, peer_error = max(0.0, peer_wire[-2]), min(10.0, max(1e-3, peer_wire[-1]))
+        q0, q1, q2, q3, peer_height_us, peer_error = peer_wire
+        peer_height_us, peer_error = max(0.0, peer_height_us), min(10.0, max(1e-3, peer_error))
         p0, p1, p2, p3 = self.position_us
-        difference = (p0 - peer_wire[0], p1 - peer_wire[1], p2 - peer_wire[2], p3 - peer_wire[3])
+        difference = (p0 - q0, p1 - q1, p2 - q2, p3 - q3)
         plane_us = math.hypot(*difference)
         estimate_us = plane_us + self.height_us + peer_height_us
         weight = self.error / (self.error + peer_error)

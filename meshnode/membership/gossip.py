@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from operator import itemgetter
 
 from meshnode.events import ViewConverged
 from meshnode.membership.board import Board
@@ -51,6 +52,8 @@ class News(Enum):
 
 
 _UNKNOWN = DigestEntry(b"\0" * 8, NOTHING, NOTHING, NOTHING, 0, 0)
+
+_age = itemgetter(0)
 
 
 class Gossip:
@@ -113,7 +116,7 @@ class Gossip:
     def _send_pages(self, peer: NodeId, wanted: Iterable[int], pages: int) -> None:
         store = self._board.store
         for page in wanted:
-            entries = tuple(entry.digest() for entry in store.bucket(page, pages))
+            entries = tuple([entry.digest_line or entry.digest() for entry in store.bucket(page, pages)])
             if len(entries) <= MAX_DIGEST_ENTRIES:
                 self._board.send(peer, Digest(entries, page, pages, True))
             else:
@@ -171,10 +174,10 @@ class Gossip:
 
     def _send_deltas(self, peer: NodeId, lacking: list[tuple[float, list[SignedPart]]]) -> None:
         """Oldest first, each delta bounded by bytes and items, the whole answer by their number."""
-        lacking.sort(key=lambda item: item[0])
+        lacking.sort(key=_age)
         batch: list[SignedPart] = []
         size_bytes, sent = 0, 0
-        for part in (part for _, parts in lacking for part in parts):
+        for part in [part for _, parts in lacking for part in parts]:
             part_bytes = len(part.body) + ENVELOPE_BYTES
             if batch and (size_bytes + part_bytes > self._board.settings.delta_bytes or len(batch) >= MAX_DELTA_ITEMS):
                 self._board.send(peer, Delta(tuple(batch), ()))
@@ -235,7 +238,8 @@ class Gossip:
         news, self._news = self._news, {}
         entries = [(entry, via) for node, via in news.items() if (entry := self._board.live_entry(node)) is not None]
         for peer in self._board.some_links(self._board.settings.fanout):
-            lines = tuple(entry.digest() for entry, via in entries if via != peer and entry.node != peer)
+            told = [entry for entry, via in entries if via != peer and entry.node != peer]
+            lines = tuple([entry.digest_line or entry.digest() for entry in told])
             for start in range(0, len(lines), MAX_DIGEST_ENTRIES):
                 self._board.send(peer, Digest(lines[start : start + MAX_DIGEST_ENTRIES], 0, 0, True))
 

@@ -41,7 +41,14 @@ from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.picture import Picture
 from meshnode.membership.pings import Pings
 from meshnode.membership.publisher import Publisher
-from meshnode.membership.records import MAX_PART_BYTES, NOTHING, NodeEntry, PartHead, head_of
+from meshnode.membership.records import (
+    LEAST_MAX_PART_BYTES,
+    MAX_PART_BYTES,
+    NOTHING,
+    NodeEntry,
+    PartHead,
+    head_of,
+)
 from meshnode.membership.relaying import Relaying
 from meshnode.membership.settings import MembershipSettings
 from meshnode.membership.topology import Topology
@@ -375,7 +382,7 @@ class Membership:
     def _take_part(self, signed: SignedPart, via: NodeId, now: float) -> None:
         """One relayed part: skipped if it is no news, verified once, stored, and its consequences drawn."""
         head = head_of(signed)
-        if head is None or len(signed.body) > MAX_PART_BYTES[signed.kind]:
+        if head is None or (len(signed.body) > LEAST_MAX_PART_BYTES and len(signed.body) > MAX_PART_BYTES[signed.kind]):
             self._reject(head, signed, via, "malformed" if head is None else "too large")
             return
         entry = self._board.store.get(NodeId(head.node))
@@ -437,7 +444,7 @@ class Membership:
         if node in self._board.links:
             entry.heard_at_s = now
         if floor is None:
-            self._board.emit(PeerJoined(node, role.value, part.incarnation, None))
+            self._board.emit(PeerJoined(node, str(role), part.incarnation, None))
         else:
             self._board.emit(PeerReturned(node, part.incarnation, floor.was.value, now - floor.since_s))
         self._gossip.learned(entry, signed, via, News.FRESH, now)

@@ -28,6 +28,7 @@ from proto.parts import IdentityPart, NetworkPart, OfferPart, Part, PartKind, Ro
 
 MAX_PART_BYTES = {PartKind.IDENTITY: 6_144, PartKind.OFFER: 16_384, PartKind.NETWORK: 4_096}
 """Largest body of each part: an identity carries up to four credentials, an offer up to 64 models."""
+LEAST_MAX_PART_BYTES = min(MAX_PART_BYTES.values())
 MAX_INCARNATION_JUMP = 2**32
 """An accusation about an incarnation further ahead than this is no evidence but an attempt to exhaust the counter."""
 
@@ -294,12 +295,10 @@ class RecordStore:
             folded = (folded >> width) ^ (folded & ((1 << width) - 1))
         return folded.to_bytes(width // 8, "big")
 
-    def bucket(self, index: int, buckets: int) -> Iterator[NodeEntry]:
+    def bucket(self, index: int, buckets: int) -> list[NodeEntry]:
         """The live entries of one bucket of `buckets`."""
-        for fine in range(index, FINE_BUCKETS, buckets):
-            for entry in self._buckets[fine].values():
-                if entry.is_live:
-                    yield entry
+        fine_buckets = self._buckets[index::buckets]
+        return [entry for fine in fine_buckets for entry in fine.values() if entry.is_live]
 
     def _settle_hashes(self) -> None:
         for entry in self._stale.values():

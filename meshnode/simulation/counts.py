@@ -13,10 +13,12 @@ import msgspec
 from meshnode.events import Event, PeerDead, PeerSuspect, PeerUpdated
 from meshnode.simulation.clockwork import Clockwork
 from proto.ids import NodeId
-from proto.messages import Ack, IndirectAck, Message, Ping, PingRequest
+from proto.messages import Ack, Delta, IndirectAck, Message, Ping, PingRequest
+from proto.parts import PartKind, SignedPart
 
 _encoder = msgspec.msgpack.Encoder()
 """The same msgpack as the wire codec's (a test holds them equal in size), without its checks."""
+_NO_PART_BYTES = len(_encoder.encode(SignedPart(PartKind.OFFER, b"", bytes(64)))) - len(PartKind.OFFER)
 PROBES = frozenset({Ping, Ack, PingRequest, IndirectAck})
 LENGTH_BYTES = 4
 PACKET_OVERHEAD_BYTES = 28 + 30
@@ -55,8 +57,8 @@ class Counts:
             self.probes += 1
             return
         if message is not self._last:
-            # One delta often goes to many peers: it is encoded once.
-            self._last, self._last_bytes = message, LENGTH_BYTES + len(_encoder.encode(message))
+            # One delta often goes to many peers: it is measured once.
+            self._last, self._last_bytes = message, LENGTH_BYTES + size_bytes(message)
         self.messages += 1
         self.gossip_bytes[node] += self._last_bytes
         self.gossip_by_type[kind.__name__] += self._last_bytes
@@ -86,3 +88,17 @@ class Counts:
         packets = 2 * self.messages + self.probes
         total = sum(self.gossip_bytes.values()) + self.probes * PROBE_BYTES + packets * PACKET_OVERHEAD_BYTES
         return total / nodes / duration_s
+
+
+def size_bytes(message: Message) -> int:
+    """How long `message` is as msgpack. A delta's parts are added up: encoding them would only copy their bodies."""
+    if type(message) is not Delta or not message.parts:
+        return len(_encoder.encode(message))
+    rest_bytes = len(_encoder.encode(Delta((), message.claims, message.urgent)))
+    header_bytes = 2 if len(message.parts) > 15 else 0
+    return rest_bytes + header_bytes + sum(map(_part_bytes, message.parts))
+
+
+def _part_bytes(part: SignedPart) -> int:
+    size = len(part.body)
+    return _NO_PART_BYTES + len(part.kind) + size + (size > 0xFF) + 2 * (size > 0xFFFF)

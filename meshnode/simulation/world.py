@@ -249,7 +249,9 @@ class SimulatedNode:
         """A poll at the machine's next moment, if none is scheduled before."""
         if self.machine is None or self.machine.no_wakeup_before() >= self._poll_at_s:
             return
-        due_s = self.machine.next_wakeup()
+        self._poll_by(self.machine.next_wakeup())
+
+    def _poll_by(self, due_s: float) -> None:
         if due_s < self._poll_at_s:
             self._poll_at_s = due_s
             self.world.clock.at(due_s, self._poll_due, self._run, due_s)
@@ -258,8 +260,11 @@ class SimulatedNode:
         if run != self._run or due_s != self._poll_at_s or self.is_blocked:
             return
         self._poll_at_s = float("inf")
-        if self.machine is not None and self.machine.next_wakeup() > due_s:
-            self.reschedule()
+        if self.machine is None:
+            return
+        next_s = self.machine.next_wakeup()
+        if next_s > due_s:
+            self._poll_by(next_s)
         else:
             self.poll()
 
