@@ -84,8 +84,7 @@ def protocol_page() -> str:
     for shape, limit in CONTROL_MESSAGES.items():
         pieces.append(f"| [`{_tag(shape)}`](#{_tag(shape)}) | {_carrier(shape)} | {limit:,} bytes |\n")
     for shape in CONTROL_MESSAGES:
-        pieces.append(f"\n### {_tag(shape)}\n\n{_meaning(shape)}\n\n")
-        pieces.extend(_field_lines(shape))
+        pieces.extend(_section(_tag(shape), shape))
     pieces.append(_records())
     pieces.append(_membership())
     pieces.append("\n## Codes of a refusal\n\n| code | what to do |\n|---|---|\n")
@@ -102,9 +101,9 @@ def _records() -> str:
     ]
     parts: dict[PartKind, Shape] = {**PART_SHAPES}
     for kind, shape in parts.items():
-        lines += [f"\n### {kind.value} part\n\n{_meaning(shape)}\n\n", *_field_lines(shape)]
+        lines += _section(f"{kind.value} part", shape)
     for inner in _inner_shapes((*CONTROL_MESSAGES, *PART_SHAPES.values())):
-        lines += [f"\n### {_spaced(inner)}\n\n{_meaning(inner)}\n\n", *_field_lines(inner)]
+        lines += _section(_spaced(inner), inner)
     return "".join(lines)
 
 
@@ -116,7 +115,7 @@ def _membership() -> str:
     ]
     limits: dict[Shape, int] = {Credential: MAX_CREDENTIAL_BYTES, Revocation: MAX_REVOCATION_BYTES}
     for shape, limit in limits.items():
-        lines += [f"\n### {_spaced(shape)}\n\n{_meaning(shape)} At most {limit:,} bytes.\n\n", *_field_lines(shape)]
+        lines += _section(_spaced(shape), shape, f" At most {limit:,} bytes.")
     lines.append(
         f"\n### invite token\n\n`{PREFIX}` and the url-safe base64, without padding, of: signature (64 bytes), payload"
         f" (a msgpack array as below), and the first 4 bytes of SHA-256 over prefix, signature and payload. At most"
@@ -124,8 +123,13 @@ def _membership() -> str:
     )
     lines += _field_lines(InviteToken)
     for inner in _inner_shapes((InviteToken,)):
-        lines += [f"\n### {_spaced(inner)}\n\n{_meaning(inner)}\n\n", *_field_lines(inner)]
+        lines += _section(_spaced(inner), inner)
     return "".join(lines)
+
+
+def _section(title: str, shape: Shape, more: str = "") -> Iterator[str]:
+    yield f"\n### {title}\n\n{_meaning(shape)}{more}\n\n"
+    yield from _field_lines(shape)
 
 
 def _inner_shapes(outers: Iterable[Shape]) -> list[Shape]:

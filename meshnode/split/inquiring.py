@@ -17,7 +17,7 @@ from meshnode.membership.view import MeshView
 from meshnode.readiness.request import SplitRequest
 from meshnode.readiness.snapshot import SplitParticipantSnapshot, snapshot_now
 from meshnode.readiness.wait import Clock, MeshFeed, wait_for_split_participants
-from meshnode.split.planning import PlanAsked, PlanResult, notes_on, plan_in_worker, plan_job
+from meshnode.split.planning import PlanAsked, PlanResult, alone_in, notes_on, plan_in_worker, plan_job
 from meshnode.split.reporting import planned_event, shortfall_event
 from planner.plan import SplitPlan
 
@@ -53,14 +53,12 @@ async def wait_and_plan(
 async def plan_alone(view: MeshView, request: SplitRequest, asked: PlanAsked) -> PlanResult | None:
     """The plan that puts everything on the local node, or None where it can't: it is excluded, lacks memory, another
     node is to coordinate, or more stages are asked for."""
-    local = view.local
-    if request.coordinator not in (None, local):
+    if request.coordinator not in (None, view.local):
         return None
-    snapshot = snapshot_now(view, request)
-    own = tuple(participant for participant in snapshot.participants if participant.node == local)
-    if not own or own[0].usable_bytes < asked.model.layer_weight_bytes:
+    snapshot = alone_in(view, request, asked.model)
+    if snapshot is None:
         return None
-    result = await plan_of(replace(snapshot, participants=own), request, asked)
+    result = await plan_of(snapshot, request, asked)
     if not isinstance(result.outcome, SplitPlan):
         return None
     return replace(result, notes=(*result.notes, ALONE))

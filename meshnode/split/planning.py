@@ -1,7 +1,7 @@
 """From a snapshot to a plan: the planner's inputs, and the call in a worker process.
 
-What lives here: `PlanAsked`, `PlanJob`, `plan_job`, `plan_in_worker`, `PlanResult`. What does not: any placement (the
-planner's) and any verdict (readiness). The planner sees plain figures: the snapshot's participants as nodes, its
+What lives here: `PlanAsked`, `PlanJob`, `alone_in`, `plan_job`, `plan_in_worker`, `PlanResult`. What does not: any
+placement (the planner's) and any verdict (readiness). The planner sees plain figures: the snapshot's participants as nodes, its
 exclusions with what they would bring (so that the shortfall names them and its remedies can try them), and the RTTs
 between them from the same view. Nothing of an excluded node is among the nodes.
 
@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import Any
 
 from meshnode.membership.view import MeshView, RttFigure, RttSource
-from meshnode.readiness.request import HOST_MEMORY
-from meshnode.readiness.snapshot import SplitParticipantSnapshot
+from meshnode.readiness.request import HOST_MEMORY, SplitRequest
+from meshnode.readiness.snapshot import SplitParticipantSnapshot, snapshot_now
 from meshnode.readiness.verdict import Excluded, Participant, ParticipantDevice
 from meshnode.split.holding import StageOrder
 from planner.constraints import Constraints, Exclusion, Objective
@@ -136,6 +136,15 @@ def plan_job(asked: PlanAsked, snapshot: SplitParticipantSnapshot, *, pin_coordi
     star = asked.engine.topology is Topology.STAR and pin_coordinator
     links = links_between(snapshot.view, known, snapshot, only_coordinators=star)
     return PlanJob(replace(asked, constraints=constraints), tuple(nodes), links, excluded)
+
+
+def alone_in(view: MeshView, request: SplitRequest, model: ModelSpec) -> SplitParticipantSnapshot | None:
+    """A snapshot with the local node as its only participant; None where it takes no part or is plainly too small."""
+    snapshot = snapshot_now(view, request)
+    own = tuple(participant for participant in snapshot.participants if participant.node == view.local)
+    if not own or own[0].usable_bytes < model.layer_weight_bytes:
+        return None
+    return replace(snapshot, participants=own)
 
 
 def node_spec(participant: Participant) -> NodeSpec:

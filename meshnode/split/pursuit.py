@@ -43,7 +43,7 @@ from meshnode.split.fence import Fences
 from meshnode.split.holding import Holding
 from meshnode.split.moving import gains_enough
 from meshnode.split.phase import DEFAULTS, Phase, PursuitSettings
-from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, notes_on, plan_job, stage_orders
+from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, alone_in, notes_on, plan_job, stage_orders
 from meshnode.split.reporting import planned_event, shortfall_event
 from meshnode.split.reservation import StoreFences
 from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
@@ -269,12 +269,8 @@ class Pursuit:
     def _begin(self, view: MeshView, now: float) -> list[PursuitEffect]:
         """Solo where the local node may hold it alone, unless a split is forced; else wait for participants."""
         self._recheck_s = math.inf
-        alone = snapshot_now(view, self._request)
-        own = tuple(participant for participant in alone.participants if participant.node == self._local)
-        least_bytes = self._planning.model.layer_weight_bytes
-        if self._settings.force_split or not own or own[0].usable_bytes < least_bytes:
-            return self._wait(view, now)
-        return self._make_plan(PlanKind.SOLO, replace(alone, participants=own))
+        alone = None if self._settings.force_split else alone_in(view, self._request, self._planning.model)
+        return self._wait(view, now) if alone is None else self._make_plan(PlanKind.SOLO, alone)
 
     def _wait(self, view: MeshView, now: float) -> list[PursuitEffect]:
         self._asked = None
