@@ -1,9 +1,9 @@
 """From a snapshot to a plan: the planner's inputs, and the call in a worker process.
 
 What lives here: `PlanAsked`, `PlanJob`, `alone_in`, `plan_job`, `plan_in_worker`, `PlanResult`. What does not: any
-placement (the planner's) and any verdict (readiness). The planner sees plain figures: the snapshot's participants as nodes, its
-exclusions with what they would bring (so that the shortfall names them and its remedies can try them), and the RTTs
-between them from the same view. Nothing of an excluded node is among the nodes.
+placement (the planner's) and any verdict (readiness). The planner sees plain figures: the snapshot's participants as
+nodes, its exclusions with what they would bring (so that the shortfall names them and its remedies can try them), and
+the RTTs between them from the same view. Nothing of an excluded node is among the nodes.
 
 Planning is arithmetic for up to seconds, so it runs in a worker process, which imports numpy so that the daemon need
 not. Its result is data: `CapacityShortfall` becomes its report.
