@@ -98,7 +98,7 @@ class NodeConfig:
     listen: Annotated[SocketAddress, Key(
         _NETWORK, values.listen_address,
         "The UDP address and port for links, dialled and accepted ones. `*` is every address, IPv6 and IPv4; port 0"
-        " lets the system choose.",
+        " lets the system choose at the first start; later ones take the same port again where it is free.",
         example='"*:4411"', default_text='"*:4411"',
     )] = DEFAULT_LISTEN  # fmt: skip
     advertise: Annotated[tuple[SocketAddress, ...], Key(

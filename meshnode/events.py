@@ -55,6 +55,18 @@ class NodeStarted(Event):
 
 
 @dataclass(frozen=True)
+class NodePortChanged(Event):
+    """Port 0 is configured, and the port of the last start can't be had again: the node listens on another one."""
+
+    name: ClassVar[str] = "node.port_changed"
+    level: ClassVar[Level] = Level.WARNING
+    old_port: int
+    new_port: int
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True)
 class NodeDraining(Event):
     """The operator had this node take no new stages (`draining` true), or take them again."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -22,6 +23,7 @@ from meshnode import __version__
 from meshnode.admission import Admission, MemberGate, MemberTrust
 from meshnode.answers import Answers, Examine
 from meshnode.config import NodeConfig
+from meshnode.config_values import SocketAddress
 from meshnode.control.access import TokenGate, ensure_token
 from meshnode.control.app import control_app
 from meshnode.control.live import Live
@@ -35,6 +37,7 @@ from meshnode.engine.found import Engine, NoEngine, find_engine
 from meshnode.engine.room import EngineRoom
 from meshnode.events import ControlListening, ControlRefused, EngineFound, EngineMissing, NodeStarted, NodeStopping
 from meshnode.keeping import Keeper
+from meshnode.listening import listening
 from meshnode.logs import EventLog
 from meshnode.membership.local import LocalNode
 from meshnode.membership.machine import Membership
@@ -160,7 +163,9 @@ class Node:
         )
         async with AsyncExitStack() as stack:
             self._trace(stack)
-            endpoint = await stack.enter_async_context(self._endpoint(mesh))
+            endpoint = await listening(
+                stack, self._config.listen, self._state, partial(self._endpoint, mesh), self._log.emit
+            )
             mesh.attach(endpoint)
             tunnels = self._tunnels(mesh, endpoint)
             room = EngineRoom(self._config, engine, self._identity.node, tunnels, emit=self._log.emit)
@@ -251,12 +256,11 @@ class Node:
         rng = random.Random(os.urandom(16))
         return Membership(local, settings, MemberTrust(self._admission, time.time), rng, boottime_s())
 
-    def _endpoint(self, mesh: Mesh) -> Endpoint:
+    def _endpoint(self, mesh: Mesh, listen: SocketAddress) -> Endpoint:
         gate = MemberGate(self._admission, time.time, boottime_s, self._log.emit)
         settings = TransportSettings(max_links=4 * self._config.max_links)
         software = f"meshnode {__version__}"
-        listen = [str(self._config.listen)]
-        return Endpoint(self._identity, self._admission.mesh, gate, listen, settings, mesh, software=software)
+        return Endpoint(self._identity, self._admission.mesh, gate, [str(listen)], settings, mesh, software=software)
 
     def _tunnels(self, mesh: Mesh, endpoint: Endpoint) -> Tunnels:
         settings = TunnelSettings(carrier=self._config.tunnel_carrier, tcp_port=self._config.tunnel_tcp_port)

@@ -8,7 +8,7 @@ What lives here: `StateDirectory`, its files and their shapes. What does not: ho
 |---|---|---|
 | `node.key` | the node's private key | a new identity: it must be invited again |
 | `root.key` | the mesh's root key, where it was not exported | nobody can sign for the mesh itself any more |
-| `node.json` | last incarnation, fingerprint of the machine | peers tell the incarnation to go above |
+| `node.json` | last incarnation, machine's fingerprint, port of the system's choice | peers tell the incarnation |
 | `credential.json` | mesh id and credential chain | it must be invited again |
 | `peers.json` | members' addresses and chains | learned again from any one member |
 | `invites.json` | invites made here and their uses | open invites are void |
@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Annotated, Final, TypeVar
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from meshnode.durable import DamagedState, Migration, StateError, VersionedFile, remove_durably, remove_temporaries
 from meshnode.identity import Identity, SigningKey, read_key_file, write_key_file
@@ -84,6 +85,7 @@ class KnownPeer(Struct, frozen=True):
 class _NodeFile(Struct, frozen=True):
     incarnation: WireCounter = 0
     machine: str | None = None
+    port: Annotated[int, Meta(ge=1, le=65_535)] | None = None
 
 
 class _PeersFile(Struct, frozen=True):
@@ -175,7 +177,17 @@ class StateDirectory:
         """Store `incarnation` durably; a lower one than the stored is ignored (it never goes back)."""
         stored = self._node_file()
         if incarnation > stored.incarnation:
-            self._node.save(_NodeFile(incarnation, stored.machine))
+            self._node.save(replace(stored, incarnation=incarnation))
+
+    def chosen_port(self) -> int | None:
+        """The UDP port that the system chose last, where peers look for this node."""
+        return self._node_file().port
+
+    def keep_chosen_port(self, port: int) -> None:
+        """Store the UDP port that the system chose, durably. Raises `StateError`."""
+        stored = self._node_file()
+        if port != stored.port:
+            self._node.save(replace(stored, port=port))
 
     def _bind_to(self, machine: str | None, accepted: bool) -> None:
         stored = self._node_file()
@@ -183,7 +195,7 @@ class StateDirectory:
             return
         if stored.machine is not None and not accepted:
             raise CopiedState(self.path)
-        self._node.save(_NodeFile(stored.incarnation, machine))
+        self._node.save(replace(stored, machine=machine))
 
     def _node_file(self) -> _NodeFile:
         return self._node.load() or _NodeFile()
