@@ -22,6 +22,7 @@ from proto.revocation import MAX_REVOCATION_BYTES, Revocation
 from proto.signing import CONTEXT
 from proto.token import MAX_TOKEN_LENGTH, PREFIX, InviteToken
 from proto.versions import ALPN, OURS, STAGE_PROTOCOL_GENERATION
+from proto.weights import WEIGHTS_MESSAGES
 
 Shape = type[msgspec.Struct]
 
@@ -83,7 +84,9 @@ def protocol_page() -> str:
     pieces = [_HEAD, "\n## Messages\n", "\n| type | travels as | at most |\n|---|---|---|\n"]
     for shape, limit in CONTROL_MESSAGES.items():
         pieces.append(f"| [`{_tag(shape)}`](#{_tag(shape)}) | {_carrier(shape)} | {limit:,} bytes |\n")
-    for shape in CONTROL_MESSAGES:
+    for shape, limit in WEIGHTS_MESSAGES.items():
+        pieces.append(f"| [`{_tag(shape)}`](#{_tag(shape)}) | frame in a tunnel for `weights` | {limit:,} bytes |\n")
+    for shape in (*CONTROL_MESSAGES, *WEIGHTS_MESSAGES):
         pieces.extend(_section(_tag(shape), shape))
     pieces.append(_records())
     pieces.append(_membership())
@@ -102,7 +105,7 @@ def _records() -> str:
     parts: dict[PartKind, Shape] = {**PART_SHAPES}
     for kind, shape in parts.items():
         lines += _section(f"{kind.value} part", shape)
-    for inner in _inner_shapes((*CONTROL_MESSAGES, *PART_SHAPES.values())):
+    for inner in _inner_shapes((*CONTROL_MESSAGES, *WEIGHTS_MESSAGES, *PART_SHAPES.values())):
         lines += _section(_spaced(inner), inner)
     return "".join(lines)
 

@@ -19,6 +19,7 @@ from proto.errors import WireError
 from proto.messages import CONTROL_MESSAGES, DATAGRAM_MESSAGES, MAX_DATAGRAM_BYTES, MAX_FRAME_BYTES, Message
 from proto.packing import pack, unpack
 from proto.parts import PART_SHAPES, IdentityPart, NetworkPart, OfferPart, Part, PartKind
+from proto.weights import WEIGHTS_MESSAGES
 
 LENGTH_BYTES: Final = 4
 MAX_PART_BYTES: Final = 16_384
@@ -35,6 +36,8 @@ def _tag(shape: type[Message]) -> str:
 
 
 _BY_NAME: Final = {_tag(shape): shape for shape in CONTROL_MESSAGES}
+_LIMITS: Final = CONTROL_MESSAGES | WEIGHTS_MESSAGES
+_IN_TUNNELS: Final = {_tag(shape): shape for shape in WEIGHTS_MESSAGES}
 _DATAGRAM_BY_NAME: Final = {_tag(shape): shape for shape in DATAGRAM_MESSAGES}
 _KIND_OF: Final[dict[type[IdentityPart] | type[OfferPart] | type[NetworkPart], PartKind]] = {
     shape: kind for kind, shape in PART_SHAPES.items()
@@ -43,20 +46,21 @@ _KIND_OF: Final[dict[type[IdentityPart] | type[OfferPart] | type[NetworkPart], P
 
 def encode_message(message: Message) -> bytes:
     """The message's msgpack map without a length. Raises `WireError` where it is larger than its type's limit."""
-    return _within(pack(message), message, CONTROL_MESSAGES[type(message)])
+    return _within(pack(message), message, _LIMITS[type(message)])
 
 
 def decode_message(data: bytes, allowed: Collection[type[Message]] | None = None) -> Message | None:
     """One message without a length; None for a type this version does not know.
 
-    With `allowed` every other type, known or not, is a `WireError`. Raises `WireError` for anything malformed.
+    With `allowed` every other type, known or not, is a `WireError`; only so are those of tunnels read. Raises
+    `WireError` for anything malformed.
     """
     name = _type_name(data)
-    shape = _BY_NAME.get(name)
+    shape = _BY_NAME.get(name) or (None if allowed is None else _IN_TUNNELS.get(name))
     if allowed is not None and shape not in allowed:
         names = ", ".join(sorted(_tag(one) for one in allowed))
         raise WireError("frame", "type", repr(name), f"one of {names}")
-    return None if shape is None else unpack(data, shape, name, CONTROL_MESSAGES[shape])
+    return None if shape is None else unpack(data, shape, name, _LIMITS[shape])
 
 
 def encode_frame(message: Message) -> bytes:

@@ -394,7 +394,7 @@ class StageState(StrEnum):
 
 class StageReport(Message, frozen=True, tag="stage_report"):
     """A worker tells the coordinator of `fence` how its stage is. `text` says why it failed: the engine process's end
-    and its last words."""
+    and its last words. `fetching`: what fills its weights cache comes from another node, not from files of its own."""
 
     model: WireText
     fence: Fence
@@ -402,6 +402,7 @@ class StageReport(Message, frozen=True, tag="stage_report"):
     done_bytes: WireBytesFigure = 0
     total_bytes: WireBytesFigure = 0
     text: WireText = ""
+    fetching: bool = False
 
 
 # --- paths: what an operator who looks for a fault asks of a peer ----------------------------------------------------

@@ -44,6 +44,7 @@ from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
 from proto.revocation import sign_revocation
 from proto.signing import life_input, proof_input, sign_claim, sign_part, signing_input
 from proto.token import make_token
+from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
 
 FILE = Path(__file__).parent / "vectors" / "wire.json"
 
@@ -205,6 +206,27 @@ def _tunnels() -> list[dict[str, Any]]:
         _vector("frame tunnel_bytes", "last, 16 bytes", encode_frame(TunnelBytes(7, False, 2, bytes(16), True))),
         _vector("frame tunnel_credit", "4096 bytes taken, 2 pieces sent", encode_frame(TunnelCredit(7, True, 4096, 2))),
         _vector("frame tunnel_cancel", "by the opener", encode_frame(TunnelCancel(7, False))),
+        *_weights(),
+    ]
+
+
+def _weights() -> list[dict[str, Any]]:
+    """Frames inside a tunnel for the purpose `weights`."""
+    name, size_bytes, digest = "blk.3.ffn_up.weight", 12_582_912, bytes(range(32))
+    tensors = WeightsList("sampled1:00ff", (TensorSize(name, size_bytes),), False)
+    return [
+        _vector("frame weights_list", "one tensor of 12,582,912 bytes, the last list", encode_frame(tensors)),
+        _vector(
+            "frame weights_request",
+            "from byte 4096 on, digest 00..1f",
+            encode_frame(WeightsRequest(name, 4096, digest)),
+        ),
+        _vector(
+            "frame weights_tensor",
+            "its bytes from 4096 on follow",
+            encode_frame(WeightsTensor(name, size_bytes, digest, 4096)),
+        ),
+        _vector("frame weights_end", "with a reason", encode_frame(WeightsEnd("the file changed"))),
     ]
 
 

@@ -11,7 +11,7 @@ import msgspec.inspect as shapes
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from proto.ids import node_id_of
+from proto.ids import ID_LENGTH, node_id_of
 
 MAX_ITEMS = 3
 """Longer arrays find nothing more and cost time; the bounds have their own tests."""
@@ -59,7 +59,9 @@ def _of_type(kind: shapes.Type) -> SearchStrategy[Any]:
 
 def _text(kind: shapes.StrType) -> SearchStrategy[str]:
     if kind.pattern is not None:
-        return _ids
+        if kind.min_length == ID_LENGTH:
+            return _ids
+        return st.from_regex(kind.pattern, fullmatch=True).filter(lambda text: len(text) <= (kind.max_length or 24))
     least, most = kind.min_length or 0, kind.max_length or 24
     if least > 0:
         return _addresses

@@ -20,9 +20,11 @@ from proto.parts import PART_SHAPES, PartKind, Role, SignedPart
 from proto.revocation import BadRevocation, RevocationSet, check_revocation, sign_revocation
 from proto.signing import BadSignature, open_part, sign_part, verify
 from proto.token import PREFIX, make_token, parse_token
+from proto.weights import WEIGHTS_MESSAGES
 
 A_LOT = settings(max_examples=250, deadline=None)
-_tags = sorted(str(shape.__struct_config__.tag) for shape in CONTROL_MESSAGES)
+_messages = [*CONTROL_MESSAGES, *WEIGHTS_MESSAGES]
+_tags = sorted(str(shape.__struct_config__.tag) for shape in _messages)
 _shapes = st.sampled_from(list(CONTROL_MESSAGES))
 A, B = Key("a"), Key("b")
 
@@ -54,11 +56,12 @@ def test_a_mutated_frame_gives_a_message_or_a_wire_error(data: st.DataObject) ->
 @A_LOT
 @given(st.sampled_from(_tags), st.dictionaries(st.text(max_size=6), plain_values, max_size=3), st.data())
 def test_a_known_type_with_wild_fields_gives_a_wire_error(tag: str, extra: dict[str, Any], data: st.DataObject) -> None:
-    shape = next(one for one in CONTROL_MESSAGES if one.__struct_config__.tag == tag)
+    shape = next(one for one in _messages if one.__struct_config__.tag == tag)
     names = [name for name in shape.__struct_fields__ if data.draw(st.booleans())]
     fields = {name: data.draw(plain_values) for name in names}
     with suppress(WireError):
-        decode_message(msgpack.packb({"type": tag, **{k: v for k, v in extra.items() if k != "type"}, **fields}))
+        data_of = {"type": tag, **{k: v for k, v in extra.items() if k != "type"}, **fields}
+        decode_message(msgpack.packb(data_of), _messages)
 
 
 @A_LOT

@@ -23,6 +23,7 @@ from proto.messages import CONTROL_MESSAGES, DATAGRAM_MESSAGES, Message
 from proto.parts import PART_SHAPES, PartKind, Role
 from proto.revocation import RevocationSet, check_revocation, sign_revocation
 from proto.token import MAX_USES, make_token, parse_token
+from proto.weights import WEIGHTS_MESSAGES
 
 A_FEW = settings(max_examples=40, deadline=None)
 _times = st.integers(0, 253_402_300_799)
@@ -39,6 +40,15 @@ def _named(shape: type[Message]) -> str:
 def test_a_message_comes_back_as_it_went(shape: type[Message], data: st.DataObject) -> None:
     message = data.draw(of_shape(shape))
     assert decode_message(encode_message(message)) == message
+
+
+@pytest.mark.parametrize("shape", list(WEIGHTS_MESSAGES), ids=_named)
+@A_FEW
+@given(data=st.data())
+def test_a_message_of_a_tunnel_is_read_there_and_skipped_on_a_link(shape: type[Message], data: st.DataObject) -> None:
+    message = data.draw(of_shape(shape))
+    assert decode_message(encode_message(message), WEIGHTS_MESSAGES) == message
+    assert decode_message(encode_message(message)) is None
 
 
 @pytest.mark.parametrize("shape", [shape for shape in CONTROL_MESSAGES if shape in DATAGRAM_MESSAGES], ids=_named)
