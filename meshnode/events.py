@@ -515,7 +515,7 @@ class PeerIdentityConflict(Event):
 
 @dataclass(frozen=True)
 class IdentityClaimRejected(Event):
-    """A member refused this node because its key were in use, and gave no proof by that key: not believed."""
+    """A member said that another process runs with this node's key, and gave no proof by that key: not believed."""
 
     name: ClassVar[str] = "identity.claim_rejected"
     level: ClassVar[Level] = Level.WARNING

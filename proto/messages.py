@@ -141,11 +141,23 @@ class Refusal(Message, frozen=True, tag="refusal"):
     life: LifeProof | None = None
 
 
+class SignedChallenge(Struct, frozen=True):
+    """What a dialler signed to get in: the acceptor's nonce, and the signature of its proof."""
+
+    nonce: WireNonce
+    signature: WireSignature
+
+
 class IdentityConflict(Message, frozen=True, tag="identity_conflict"):
-    """To a node whose key a second process used: the address it answers at itself, and the one that was refused."""
+    """To a node whose key a second process used: the address it answers at itself, and the one that was refused.
+
+    Not believed without `challenge`, which the second process signed for the sender. Its nonce is 16 random bytes, then
+    the first 16 of SHA-256 over ("meshnode/v1/nonce", mesh, the random bytes, the receiver's boot id), in the form of
+    what is signed: so it is no older than the receiver, which signs none that is made of its own boot id."""
 
     address: WireAddress
     other_address: WireAddress
+    challenge: SignedChallenge | None = None
 
 
 class LifeRequest(Message, frozen=True, tag="life_request"):

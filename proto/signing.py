@@ -14,6 +14,7 @@ an encoding.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from functools import lru_cache
 from typing import Final, Protocol
@@ -30,6 +31,8 @@ from proto.versions import ALPN
 
 CONTEXT: Final = "meshnode/v1/"
 SIGNATURE_BYTES: Final = 64
+SALT_BYTES: Final = 16
+"""Random bytes at the beginning of a nonce that is made of a boot id."""
 
 _LENGTH = struct.Struct(">I")
 _COUNTER_BYTES = 8
@@ -140,6 +143,12 @@ def life_input(mesh: MeshId, boot_id: bytes, newcomer: bytes) -> bytes:
     """What a running process signs for a newcomer with its own key: the newcomer's boot id is as good as a nonce, being
     drawn at its start, and the signer's own tells the two apart."""
     return signing_input("life", mesh, boot_id, newcomer)
+
+
+def bound_nonce(mesh: MeshId, salt: bytes, boot_id: bytes) -> bytes:
+    """A challenge's nonce that is made of a boot id: 16 random bytes `salt`, and the first 16 of SHA-256 over (context,
+    mesh, salt, boot id). To whoever does not know the boot id it is as random as any."""
+    return salt + hashlib.sha256(signing_input("nonce", mesh, salt, boot_id)).digest()[:SALT_BYTES]
 
 
 def _claim_input(mesh: MeshId, claim: Claim) -> bytes:

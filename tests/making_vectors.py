@@ -24,6 +24,7 @@ from proto.messages import (
     Delta,
     Fence,
     Hello,
+    IdentityConflict,
     LifeProof,
     LifeRequest,
     LifeSign,
@@ -33,6 +34,7 @@ from proto.messages import (
     ReachRequest,
     Refusal,
     RefusalCode,
+    SignedChallenge,
     TunnelAnswer,
     TunnelBytes,
     TunnelCancel,
@@ -42,7 +44,7 @@ from proto.messages import (
 )
 from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
 from proto.revocation import sign_revocation
-from proto.signing import life_input, proof_input, sign_claim, sign_part, signing_input
+from proto.signing import bound_nonce, life_input, proof_input, sign_claim, sign_part, signing_input
 from proto.token import make_token
 from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
 
@@ -155,6 +157,17 @@ def _signs_of_life() -> list[dict[str, Any]]:
         _vector("life input", "boot id 00..0f signs for it", covered),
         _vector("frame life sign", "member's signature over it", encode_frame(LifeSign(newcomer, proof))),
         _vector("frame refusal in use", "the newcomer's refusal, with the proof", encode_frame(refusal)),
+        *_double(running),
+    ]
+
+
+def _double(running: bytes) -> list[dict[str, Any]]:
+    nonce = bound_nonce(MESH, bytes(range(32, 48)), running)
+    signed = SignedChallenge(nonce, MEMBER.sign(proof_input(MESH, MEMBER.node, FOUNDER.node, nonce)))
+    conflict = IdentityConflict("192.0.2.7:4411", "192.0.2.9:4411", signed)
+    return [
+        _vector("bound nonce", "salt 20..2f, boot id 00..0f", nonce),
+        _vector("frame identity conflict", "to boot id 00..0f, what the newcomer signed", encode_frame(conflict)),
     ]
 
 

@@ -28,7 +28,7 @@ from meshnode.transport.dialler import NO_ANSWER, Target
 from meshnode.transport.dialling import Purpose
 from meshnode.transport.handshake import AcceptHandshake, LocalSide, Proved, Welcomed
 from meshnode.transport.judge import Judge
-from meshnode.transport.life import proves_life, sign_of_life
+from meshnode.transport.life import is_about, proves_double, proves_life, sign_of_life
 from meshnode.transport.link import Link, Stage
 from meshnode.transport.rate_limit import Overrun
 from meshnode.transport.redemption import Redeemed, Redemption
@@ -263,7 +263,7 @@ class Endpoint:
 
     def accepted(self, link: Link, *, validated: bool) -> None:
         """See `SwitchboardOwner`."""
-        link.expect_hello(AcceptHandshake(self._local, os.urandom(NONCE_BYTES)))
+        link.expect_hello(AcceptHandshake(self._local, os.urandom(NONCE_BYTES), self._judge.boot_id_of))
 
     def proved(self, link: Link, proved: Proved) -> None:
         """See `LinkOwner`."""
@@ -323,7 +323,8 @@ class Endpoint:
             return
         match message:
             case IdentityConflict():
-                self._reports.conflict(self._identity.node, message.address, message.other_address)
+                proved = proves_double(self._identity, self._mesh, link.peer, message.challenge)
+                self._reports.told_of_rival(link, message, proved=proved)
             case LifeRequest():
                 if (sign := sign_of_life(self._identity, self._mesh, message.newcomer)) is not None:
                     self.send(link.peer, sign, "life_sign")
@@ -453,8 +454,11 @@ class Endpoint:
         assert new.peer is not None, "a judged link has a peer"
         here, there = old.address_text(), new.address_text()
         self._reports.conflict(new.peer, here, there)
-        # Both processes hear of it with both addresses: the old one goes on, the new one is refused.
-        self.send(new.peer, IdentityConflict(here, there))
+        # Both processes hear of it with both addresses: the old one goes on, the new one is refused. What would not be
+        # believed is not sent: the old one was no peer yet when the new one was challenged, or the new one was dialled.
+        signed = new.signed_challenge()
+        if signed is not None and is_about(signed.nonce, self._mesh, old.boot_id):
+            self.send(new.peer, IdentityConflict(here, there, signed))
         sentence = "another living process has this node's key"
         new.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here, proof), self._clock())
 

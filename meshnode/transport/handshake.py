@@ -17,6 +17,9 @@ proof cannot be replayed; the acceptor's node id is the one whose key TLS proved
 node is worthless to another: a man in the middle has a key of his own and cannot pass it on. Mesh and chain are checked
 before anything else is read, so two meshes can never merge by accident.
 
+Where another process of the dialler's key is linked already, the nonce is made of that one's boot id, so that the
+dialler's signature shows it that it has a double (`life`).
+
 A refusal is the last frame of a link. Both sides report it, with both facts.
 """
 
@@ -26,9 +29,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from meshnode.transport.life import is_about, nonce_about
 from proto import signing
 from proto.ids import BootId, MeshId, NodeId, public_key_of, short
-from proto.messages import Challenge, Hello, Message, Proof, Refusal, RefusalCode, Welcome
+from proto.messages import Challenge, Hello, Message, Proof, Refusal, RefusalCode, SignedChallenge, Welcome
 from proto.parts import Role
 from proto.versions import ProtocolVersion, VersionRange, highest_common, who_must_upgrade
 
@@ -160,6 +164,9 @@ class DialHandshake:
     def _answer(self, challenge: Challenge) -> Say | Refuse:
         local = self._local
         version = ProtocolVersion(*challenge.version)
+        if is_about(challenge.nonce, local.mesh, local.boot_id):
+            text = "this process signs nothing that makes it its own double"
+            return _refuse(RefusalCode.PROTOCOL_ERROR, text, "a nonce made of its own boot id", "a random one")
         if not local.versions.lowest <= version <= local.versions.highest:
             text = "the chosen version is none that was offered"
             return _refuse(RefusalCode.PROTOCOL_ERROR, text, str(version), str(local.versions))
@@ -200,11 +207,16 @@ class DialHandshake:
 
 
 class AcceptHandshake:
-    """The accepting side. `nonce` is 32 fresh random bytes, for this handshake only."""
+    """The accepting side. `nonce` is 32 fresh random bytes, for this handshake only; `running` tells the boot id of the
+    process of that key to which a link stands."""
 
-    def __init__(self, local: LocalSide, nonce: bytes) -> None:
+    def __init__(
+        self, local: LocalSide, nonce: bytes, running: Callable[[NodeId], BootId | None] = lambda _: None
+    ) -> None:
         self._local = local
         self._nonce = nonce
+        self._running = running
+        self._signed: SignedChallenge | None = None
         self._expect = _Expect.HELLO
         self._claimed: NodeId | None = None
         self._hello: Hello | None = None
@@ -226,6 +238,11 @@ class AcceptHandshake:
     def claimed_peer(self) -> NodeId | None:
         """Who the dialler says it is; unproved until `Proved`."""
         return self._claimed
+
+    @property
+    def signed(self) -> SignedChallenge | None:
+        """What the dialler signed, once that is verified."""
+        return self._signed
 
     def welcome(
         self, *, observed_address: str, peer_floor: int, issued_chain: tuple[bytes, ...] | None = None
@@ -250,6 +267,9 @@ class AcceptHandshake:
             return _refuse(RefusalCode.WRONG_MESH, text, short(MeshId(hello.mesh)), short(local.mesh))
         if not local.own_chain():
             return _refuse(RefusalCode.BUSY, "this node has not been admitted to its mesh yet; try again", "", "")
+        older = self._running(NodeId(hello.node))
+        if older is not None and older != hello.boot_id:
+            self._nonce = nonce_about(self._nonce, local.mesh, older)
         self._hello = hello
         self._version = version
         self._expect = _Expect.PROOF
@@ -261,6 +281,7 @@ class AcceptHandshake:
         signed = signing.proof_input(local.mesh, peer, local.node, self._nonce)
         if not signing.verify(public_key_of(peer), proof.signature, signed):
             return _refuse(RefusalCode.BAD_PROOF, "the proof is not this node's over this challenge", short(peer), "")
+        self._signed = SignedChallenge(self._nonce, proof.signature)
         if hello.redeeming is not (proof.token is not None) or (proof.token is None) is not (proof.chain is not None):
             text = "a proof carries a credential chain, or the token that its hello announced"
             return _refuse(RefusalCode.PROTOCOL_ERROR, text, _carried(proof), "token" if hello.redeeming else "chain")

@@ -74,6 +74,11 @@ class Judge:
         """Whether this is the link to its peer that counts."""
         return link.peer is not None and self._current.get(link.peer) is link
 
+    def boot_id_of(self, peer: NodeId) -> BootId | None:
+        """Which process of `peer` its current link is to."""
+        link = self._current.get(peer)
+        return None if link is None else link.boot_id
+
     def is_judging(self, peer: NodeId) -> bool:
         """Whether a link to `peer` waits for a decision."""
         return self._table.is_waiting(peer)

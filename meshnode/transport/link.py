@@ -35,7 +35,7 @@ from meshnode.transport.streams import LinkStream
 from meshnode.transport.udp import LocalSource, UdpSocket
 from proto.errors import WireError
 from proto.ids import BootId, NodeId
-from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode
+from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode, SignedChallenge
 from proto.versions import ProtocolVersion
 
 _numbers = itertools.count(1)
@@ -157,6 +157,10 @@ class Link:
     def claimed_peer(self) -> NodeId | None:
         """Who an inbound link's dialler says it is, before it has proved it; for reports only."""
         return self._handshake.claimed_peer if isinstance(self._handshake, AcceptHandshake) else None
+
+    def signed_challenge(self) -> SignedChallenge | None:
+        """What an inbound link's dialler signed to prove its key."""
+        return self._handshake.signed if isinstance(self._handshake, AcceptHandshake) else None
 
     def address_text(self) -> str:
         """Where the peer is, as on the wire."""

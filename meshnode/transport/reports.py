@@ -29,7 +29,7 @@ from meshnode.transport.link import Link
 from meshnode.transport.rate_limit import Overrun
 from proto.errors import WireError
 from proto.ids import NodeId
-from proto.messages import Refusal, RefusalCode
+from proto.messages import IdentityConflict, Refusal, RefusalCode
 
 SHED_PAUSE_S = 1.0
 """Shortest time between two reports of dropped handshakes."""
@@ -105,6 +105,13 @@ class Reports:
             self._observer.identity_in_use(peer, refusal.text)
         else:
             self._observer.emit(IdentityClaimRejected(peer, link.address_text(), UNPROVED_ADVICE))
+
+    def told_of_rival(self, link: Link, told: IdentityConflict, *, proved: bool) -> None:
+        """A peer says that it refused another process with this node's key."""
+        if proved:
+            self.conflict(self._own, told.address, told.other_address)
+        else:
+            self._observer.emit(IdentityClaimRejected(_peer_of(link), link.address_text(), UNPROVED_ADVICE))
 
     def rejected(self, link: Link, error: WireError) -> None:
         """A peer's bytes broke a rule of the wire."""

@@ -8,12 +8,23 @@ import pytest
 from making_links import ALab, ANode, an_identity, restarted
 
 from meshnode.events import IdentityClaimRejected, LinkRefused, PeerIdentityConflict
+from meshnode.identity import Identity
 from meshnode.transport.handshake import Proved
-from meshnode.transport.life import sign_of_life
+from meshnode.transport.life import nonce_about, sign_of_life
 from meshnode.transport.link import Link
 from proto.ids import BootId
-from proto.messages import LifeProof, LifeRequest, LifeSign, Message, Refusal, RefusalCode, ViewHash
-from proto.signing import life_input
+from proto.messages import (
+    IdentityConflict,
+    LifeProof,
+    LifeRequest,
+    LifeSign,
+    Message,
+    Refusal,
+    RefusalCode,
+    SignedChallenge,
+    ViewHash,
+)
+from proto.signing import life_input, proof_input
 
 A_FRAME = ViewHash(value=bytes(8), nodes=1)
 MakeProof = Callable[[ANode, ANode], LifeProof | None]
@@ -89,6 +100,69 @@ async def test_refusal_carries_the_running_processs_own_signature(lab: ALab) -> 
     assert refusals[0].life is not None
     assert refusals[0].life.boot_id == first.identity.boot_id
     assert not second.watch.of(IdentityClaimRejected)
+
+
+async def test_running_process_believes_in_its_double_by_the_doubles_own_signature(lab: ALab) -> None:
+    member, identity = await lab.node(), an_identity()
+    first = await lab.node(identity)
+    await first.link_to(member)
+    second = await lab.node(restarted(identity))
+    second.endpoint.dial(member.node, [member.address])
+    await first.watch.until(lambda: first.watch.of(PeerIdentityConflict), "the member's word")
+    conflict = first.watch.of(PeerIdentityConflict)[0]
+    assert (conflict.peer, conflict.address, conflict.other_address) == (identity.node, first.address, second.address)
+    assert not first.watch.of(IdentityClaimRejected)
+
+
+def no_challenge(liar: ANode, running: ANode) -> None:
+    return None
+
+
+def one_that_it_signed_itself(liar: ANode, running: ANode) -> SignedChallenge:
+    return signed_by(running.identity, liar, b"n" * 32)
+
+
+def one_signed_by_its_earlier_process(liar: ANode, running: ANode) -> SignedChallenge:
+    earlier = restarted(running.identity)
+    return signed_by(earlier, liar, nonce_about(b"n" * 32, liar.endpoint._mesh, BootId(b"an older double.")))
+
+
+def one_signed_by_the_liar(liar: ANode, running: ANode) -> SignedChallenge:
+    nonce = nonce_about(b"n" * 32, liar.endpoint._mesh, running.identity.boot_id)
+    return signed_by(liar.identity, liar, nonce)
+
+
+def one_signed_for_another_member(liar: ANode, running: ANode) -> SignedChallenge:
+    nonce = nonce_about(b"n" * 32, liar.endpoint._mesh, running.identity.boot_id)
+    signed = proof_input(liar.endpoint._mesh, running.node, an_identity().node, nonce)
+    return SignedChallenge(nonce, running.identity.sign(signed))
+
+
+def signed_by(identity: Identity, acceptor: ANode, nonce: bytes) -> SignedChallenge:
+    signed = proof_input(acceptor.endpoint._mesh, identity.node, acceptor.node, nonce)
+    return SignedChallenge(nonce, identity.sign(signed))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        no_challenge,
+        one_that_it_signed_itself,
+        one_signed_by_its_earlier_process,
+        one_signed_by_the_liar,
+        one_signed_for_another_member,
+    ],
+)
+async def test_member_that_lies_about_a_double_raises_no_alarm(
+    lab: ALab, make: Callable[[ANode, ANode], SignedChallenge | None]
+) -> None:
+    liar, running = await lab.node(), await lab.node()
+    await running.link_to(liar)
+    liar.endpoint.send(running.node, IdentityConflict(running.address, "192.0.2.1:4411", make(liar, running)))
+    await running.watch.until(lambda: running.watch.of(IdentityClaimRejected), "what it makes of it")
+    assert running.watch.of(IdentityClaimRejected)[0].peer == liar.node
+    assert not running.watch.of(PeerIdentityConflict)
+    assert not running.watch.downs
 
 
 async def test_running_process_that_knows_no_life_request_still_keeps_its_link(lab: ALab) -> None:

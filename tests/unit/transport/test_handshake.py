@@ -18,6 +18,7 @@ from meshnode.transport.handshake import (
     Say,
     Welcomed,
 )
+from meshnode.transport.life import is_about, nonce_about
 from proto.ids import BootId, MeshId, NodeId, short
 from proto.messages import Challenge, Hello, Message, Ping, Proof, Refusal, RefusalCode, Welcome
 from proto.parts import Role
@@ -80,6 +81,31 @@ def a_proof(**changes: object) -> tuple[AcceptHandshake, Proof]:
     proof = said(dialler.receive(said(acceptor.receive(dialler.start()))))
     assert isinstance(proof, Proof)
     return acceptor, msgspec.structs.replace(proof, **changes)
+
+
+def a_challenge_to(dialler: DialHandshake, running: BootId) -> Challenge:
+    """Of an acceptor with a link to the process `running` of the dialler's key."""
+    challenge = said(AcceptHandshake(a_side(ACCEPTOR), NONCE, lambda _: running).receive(dialler.start()))
+    assert isinstance(challenge, Challenge)
+    return challenge
+
+
+def test_challenge_is_made_of_the_boot_id_of_another_process_with_the_diallers_key() -> None:
+    other = BootId(b"another process.")
+    assert is_about(a_challenge_to(a_dialler(), other).nonce, MESH, other)
+    assert isinstance(a_dialler().receive(a_challenge_to(a_dialler(), other)), Say)
+
+
+def test_same_process_that_dials_again_is_challenged_at_random() -> None:
+    assert a_challenge_to(a_dialler(), BootId(DIALLER.public_key[:16])).nonce == NONCE
+
+
+def test_dialler_signs_no_challenge_that_is_made_of_its_own_boot_id() -> None:
+    nonce = nonce_about(NONCE, MESH, BootId(DIALLER.public_key[:16]))
+    challenge = a_challenge_to(a_dialler(), BootId(b"another process."))
+    refusal = refusal_in(a_dialler().receive(msgspec.structs.replace(challenge, nonce=nonce)))
+    assert refusal.code is RefusalCode.PROTOCOL_ERROR
+    assert "its own boot id" in refusal.found
 
 
 def test_two_members_authenticate_each_other() -> None:
