@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import bench_churn, bench_codec, bench_mesh, bench_page, bench_planner, bench_tunnel
+from bench import bench_churn, bench_codec, bench_mesh, bench_page, bench_planner, bench_rtt, bench_tunnel
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
     "mesh": bench_mesh.main,
     "detection": bench_mesh.detection,
+    "rtt": bench_rtt.main,
     "page": bench_page.main,
     "planner": bench_planner.main,
     "churn": bench_churn.main,

@@ -4,7 +4,7 @@ Used by `tests/integration`; see `emulation.emulator` for how a datagram travels
 """
 
 from emulation.conditions import LinkConditions, NatKind
-from emulation.emulator import PathCounters
+from emulation.emulator import MadeDelay, PathCounters
 from emulation.process import LinkEmulator
 
-__all__ = ["LinkConditions", "LinkEmulator", "NatKind", "PathCounters"]
+__all__ = ["LinkConditions", "LinkEmulator", "MadeDelay", "NatKind", "PathCounters"]

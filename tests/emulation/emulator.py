@@ -8,22 +8,29 @@ all pairs. A node behind a NAT shows another, mapped socket instead.
 A process of its own, since a test's Python would keep a thread waiting for milliseconds at each datagram, and a path
 that stands still for a second is a death in the mesh behind it. `select` instead of an event loop: it takes
 microseconds where asyncio's epoll rounds a timer up to whole milliseconds. A delay counts from when the kernel got the
-datagram, so that the relay's own lateness is no part of the path.
+datagram, so that the relay's own lateness in reading is no part of the path. It wakes a little before a datagram is due
+and watches the clock for the rest; where the system allows it, it runs before every other process (`precise`). What
+delay each datagram met in the end is kept, for who judges a measurement of the path.
 
 What lives here: `Relay`, which runs in that process, single-threaded. What does not: what tests hold (`process`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import itertools
+import os
 import select
 import socket
 import struct
+import sys
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from emulation.conditions import LinkConditions, NatKind, Path
 
@@ -33,6 +40,12 @@ SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
 LATEST_STAMP_S = 5.0
 """An older stamp says that the wall clock was set."""
+EARLY_S = 0.0001
+"""By so much before a datagram is due the relay wakes: as long as waking takes at the median on a virtual machine."""
+KEPT_DELAYS = 4096
+"""So many of the newest delays are kept of each direction."""
+_PR_SET_TIMERSLACK = 29
+"""prctl(2)."""
 
 
 @dataclass
@@ -43,6 +56,14 @@ class PathCounters:
     delivered: int = 0
     dropped: int = 0
     sent_bytes: int = 0
+
+
+class MadeDelay(NamedTuple):
+    """One datagram's way through the emulator: what delay it should meet and what it met, from its arrival at the
+    emulator's socket to its arrival at the far end's."""
+
+    asked_ms: float
+    made_ms: float
 
 
 @dataclass
@@ -68,7 +89,8 @@ class Relay:
         self._paths: dict[tuple[str, str], Path] = {}
         self._counters: dict[tuple[str, str], PathCounters] = {}
         self._contacted: set[tuple[str, str]] = set()
-        self._due: list[tuple[float, int, socket.socket, Address, bytes, tuple[str, str]]] = []
+        self._due: list[tuple[float, int, socket.socket, Address, bytes, tuple[str, str], float]] = []
+        self._made: dict[tuple[str, str], deque[MadeDelay]] = {}
         self._order = itertools.count()
 
     def attach(self, name: str, real: Address) -> str:
@@ -130,17 +152,26 @@ class Relay:
         """A copy of what the direction carried so far."""
         return replace(self._counters.get((sender, receiver), PathCounters()))
 
+    def delays(self, sender: str, receiver: str) -> tuple[MadeDelay, ...]:
+        """The newest delivered datagrams of the direction, oldest first, since `forget_delays`."""
+        return tuple(self._made.get((sender, receiver), ()))
+
+    def forget_delays(self) -> None:
+        """Keep only what is delivered from now on."""
+        self._made.clear()
+
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def serve(self, commands: Connection) -> None:
         """Relay datagrams and obey commands until the other end of `commands` is gone."""
         while True:
-            timeout_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+            timeout_s = max(0.0, self._due[0][0] - EARLY_S - time.monotonic()) if self._due else None
             readable: list[Connection | socket.socket] = [commands, *self._owner]
             ready, _, _ = select.select(readable, [], [], timeout_s)
             for sock in ready:
                 if isinstance(sock, socket.socket):
                     self._drain(sock)
+                    self._deliver()
             self._deliver()
             if commands in ready:
                 try:
@@ -178,7 +209,8 @@ class Relay:
         counters.dropped += not arrivals
         shown = self._shown(sender, receiver)
         for at_s in arrivals:
-            heapq.heappush(self._due, (at_s, next(self._order), shown, receiver.real, data, direction))
+            due = (at_s, next(self._order), shown, receiver.real, data, direction, arrived_at_s)
+            heapq.heappush(self._due, due)
 
     def _admitted(self, sock: socket.socket, sender: _Host, receiver: _Host) -> bool:
         mapped = receiver.mapped or {}
@@ -197,13 +229,17 @@ class Relay:
     def _deliver(self) -> None:
         now_s = time.monotonic()
         while self._due and self._due[0][0] <= now_s:
-            _, _, sock, target, data, direction = heapq.heappop(self._due)
+            due_s, _, sock, target, data, direction, arrived_at_s = heapq.heappop(self._due)
+            # Before the call: it wakes the receiver, who may take this process's place on its core.
+            now_s = time.monotonic()
             try:
                 sock.sendto(data, target)
             except OSError:  # the far end's port is closed or the socket was retired: a lost datagram
                 self._counters[direction].dropped += 1
             else:
                 self._counters[direction].delivered += 1
+                made = self._made.setdefault(direction, deque(maxlen=KEPT_DELAYS))
+                made.append(MadeDelay(1e3 * (due_s - arrived_at_s), 1e3 * (now_s - arrived_at_s)))
 
     def _path(self, sender: str, receiver: str) -> Path:
         key = (sender, receiver)
@@ -224,13 +260,26 @@ class Relay:
         sock.close()
 
 
+def precise() -> None:
+    """Make this process wake when it wants to: no slack on its timers, and before every process that is not real-time.
+    Where the system lacks the one or forbids the other, delays are later on a busy machine, and are kept as such."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        except PermissionError:
+            return
+
+
 def _arrived_at_s(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """The monotonic moment of the kernel's stamp, which is in wall-clock time; now where there is none."""
-    now_s = time.monotonic()
+    """The monotonic moment of the kernel's stamp, which is in wall-clock time; now where there is none. Never before
+    the datagram came: a delay would be shorter than asked."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            ago_s: float = time.time() - (seconds + nanoseconds / 1e9)
+            wall_s = time.time()
+            now_s = time.monotonic()
+            ago_s: float = wall_s - (seconds + nanoseconds / 1e9)
             if 0.0 <= ago_s < LATEST_STAMP_S:
                 return now_s - ago_s
-    return now_s
+    return time.monotonic()

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from emulation.conditions import LinkConditions, NatKind
-from emulation.emulator import Address, PathCounters, Relay
+from emulation.emulator import Address, MadeDelay, PathCounters, Relay, precise
 
 END_S = 10.0
 
@@ -84,6 +84,15 @@ class LinkEmulator:
         assert isinstance(counters, PathCounters)
         return counters
 
+    def delays(self, sender: str, receiver: str) -> tuple[MadeDelay, ...]:
+        """What the newest datagrams delivered in this direction met, oldest first."""
+        delays: tuple[MadeDelay, ...] = self._do("delays", sender, receiver)
+        return delays
+
+    def forget_delays(self) -> None:
+        """From now on `delays` speaks only of what is delivered later."""
+        self._do("forget_delays")
+
     def _do(self, name: str, *arguments: object) -> Any:
         with self._lock:
             self._commands.send((name, arguments))
@@ -93,6 +102,7 @@ class LinkEmulator:
 def _relay(commands: Connection, seed: int, default: LinkConditions, bind: str) -> None:
     """The emulator's process. A Ctrl-C is the test's, who then closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    precise()
     relay = Relay(seed, default, bind)
     try:
         relay.serve(commands)

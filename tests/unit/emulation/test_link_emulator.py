@@ -71,6 +71,21 @@ def test_delay_is_one_way_and_never_shorter_than_asked(net: LinkEmulator, pair: 
     assert time.monotonic() - started >= 0.030
 
 
+def test_delay_that_each_datagram_met_is_kept(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    net.shape("a", "b", LinkConditions(delay_ms=5, jitter_ms=5))
+    for number in range(20):
+        a.send(b.public, bytes([number]))
+    for _ in range(20):
+        b.receive()
+    kept = net.delays("a", "b")
+    assert len(kept) == net.counters("a", "b").delivered == 20
+    assert all(5 <= delay.asked_ms <= 10 and delay.made_ms >= delay.asked_ms for delay in kept)
+    assert net.delays("b", "a") == ()
+    net.forget_delays()
+    assert net.delays("a", "b") == ()
+
+
 def test_partition_drops_and_heal_delivers_again(net: LinkEmulator, pair: tuple[Host, Host]) -> None:
     a, b = pair
     net.partition({"a"}, {"b"})

@@ -1,0 +1,187 @@
+"""RTT figures of real daemons against the truth of the link emulator that carries every packet between them.
+
+What counts as true: for the window minimum, the path's floor, which is the delay there plus the delay back that the
+emulator was asked for (jitter only adds to it, and the least of a dozen samples lies above the floor by a third of one
+way's jitter); for the smoothed value the mean round trip, which is the floor plus the mean of the jitter both ways. The
+emulator keeps the delay it really made of each datagram: how late it was is printed beside, and is no error of the
+daemon's. Errors are relative to the truth; the goal is under 5 % or 0.3 ms at the median.
+
+- `paths`: nine daemons, 36 pairs: six RTTs, the same both ways or all of it one way, undisturbed, with 5 % of datagrams
+  lost each way, and with a uniform jitter of up to a tenth of the RTT each way.
+- `stalls`: seven daemons, one of which is stopped for 200 ms over and over, as by a busy event loop; its own figures of
+  the six others, and theirs of it.
+
+Estimates from coordinates are judged in the simulator (`meshnode simulate rtt-estimated`), where pairs have no link.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulated_mesh import EmulatedMesh
+from emulation import LinkConditions, LinkEmulator
+from making_nodes import Nodes, RunningNode
+
+RTTS_MS = (1.0, 5.0, 10.0, 40.0, 100.0, 300.0)
+KINDS = ("undisturbed", "5 % loss", "jitter")
+JITTER = 0.1
+MEASURED_S = float(os.environ.get("MESHNODE_BENCH_RTT_S", "60"))
+STALL_S, STALLS_EVERY_S = 0.2, (0.3, 1.0)
+GOAL, GOAL_MS = 0.05, 0.3
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One pair's path: its floor, and its mean round trip, in ms."""
+
+    one: str
+    other: str
+    floor_ms: float
+    mean_ms: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Error:
+    """One figure against its truth."""
+
+    truth: Truth
+    min_ms: float
+    smoothed_ms: float
+
+    @property
+    def is_met(self) -> bool:
+        """Within the goal, by its window minimum."""
+        return abs(self.min_ms - self.truth.floor_ms) <= max(GOAL_MS, GOAL * self.truth.floor_ms)
+
+
+def main() -> None:
+    """Both meshes."""
+    paths()
+    stalls()
+
+
+def paths() -> None:
+    """All conditions at once, a pair for each."""
+    names = [f"n{number}" for number in range(9)]
+    cases = itertools.product(RTTS_MS, (False, True), KINDS)
+    truths: list[Truth] = []
+    with emulated() as mesh:
+        for name in names:
+            mesh.place(name)
+        for (one, other), (rtt_ms, one_way, kind) in zip(itertools.combinations(names, 2), cases, strict=True):
+            truths.append(shape(mesh, one, other, rtt_ms, one_way, kind))
+        nodes = mesh.found(*names, options=("--network", "lan"))
+        time.sleep(MEASURED_S)
+        errors = compare(nodes, truths)
+        print(f"   9 daemons, 36 pairs, {MEASURED_S:.0f} s after all were linked, load {os.getloadavg()[0]:.1f}")
+        show("", errors)
+        print_lateness(mesh, truths)
+        for kind in KINDS:
+            show(kind, [error for error in errors if error.truth.what == kind])
+
+
+def shape(mesh: EmulatedMesh, one: str, other: str, rtt_ms: float, one_way: bool, kind: str) -> Truth:
+    """Lays the path and returns its truth."""
+    jitter_ms = JITTER * rtt_ms if kind == "jitter" else 0.0
+    loss = 0.05 if kind == "5 % loss" else 0.0
+    there_ms = rtt_ms if one_way else rtt_ms / 2
+    mesh.net.shape(one, other, LinkConditions(delay_ms=there_ms, jitter_ms=jitter_ms, loss=loss))
+    mesh.net.shape(other, one, LinkConditions(delay_ms=rtt_ms - there_ms, jitter_ms=jitter_ms, loss=loss))
+    return Truth(one, other, rtt_ms, rtt_ms + jitter_ms, kind)
+
+
+def stalls() -> None:
+    """One of the nodes does not run for 200 ms at a time."""
+    names = [f"n{number}" for number in range(len(RTTS_MS))]
+    with emulated() as mesh:
+        for name in ("busy", *names):
+            mesh.place(name)
+        truths = [shape(mesh, "busy", name, rtt_ms, False, "") for name, rtt_ms in zip(names, RTTS_MS, strict=True)]
+        busy, *others = mesh.found("busy", *names, options=("--network", "lan"))
+        stopped_s = stall(busy, MEASURED_S)
+        share = stopped_s / MEASURED_S
+        print(f"   7 daemons, one stopped {share:.0%} of {MEASURED_S:.0f} s, load {os.getloadavg()[0]:.1f}")
+        show("the busy node's own", compare([busy], truths))
+        show("the others' of it", compare(others, truths))
+
+
+def stall(node: RunningNode, for_s: float) -> float:
+    """Stops the process again and again; for how long altogether, in s."""
+    rng = random.Random(1)
+    stopped_s, end_s = 0.0, time.monotonic() + for_s
+    while time.monotonic() < end_s:
+        time.sleep(rng.uniform(*STALLS_EVERY_S))
+        os.kill(node.pid, signal.SIGSTOP)
+        time.sleep(STALL_S)
+        os.kill(node.pid, signal.SIGCONT)
+        stopped_s += STALL_S
+    return stopped_s
+
+
+@contextmanager
+def emulated() -> Iterator[EmulatedMesh]:
+    """A place for daemons behind an emulator of their own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-rtt-") as root,
+        tempfile.TemporaryDirectory() as sockets,
+        LinkEmulator(seed=1) as net,
+    ):
+        nodes = Nodes(Path(root), Path(sockets))
+        try:
+            yield EmulatedMesh(nodes, net)
+        finally:
+            nodes.end()
+
+
+def compare(nodes: Iterable[RunningNode], truths: Iterable[Truth]) -> list[Error]:
+    """What each of `nodes` shows of each pair it is in."""
+    figures = {
+        node.name: {peer["name"]: peer["rtt"] for peer in node.control().get("/v1/peers")["peers"]} for node in nodes
+    }
+    errors = []
+    for truth in truths:
+        for here, there in ((truth.one, truth.other), (truth.other, truth.one)):
+            figure = figures.get(here, {}).get(there)
+            if figure is not None:
+                errors.append(Error(truth, figure["min_ms"], figure["smoothed_ms"]))
+    return errors
+
+
+def print_lateness(mesh: EmulatedMesh, truths: Iterable[Truth]) -> None:
+    """How much later than asked the emulator itself delivered."""
+    directions = [way for truth in truths for way in ((truth.one, truth.other), (truth.other, truth.one))]
+    late_ms = sorted(delay.made_ms - delay.asked_ms for way in directions for delay in mesh.net.delays(*way))
+    p50, p95 = (late_ms[int(share * len(late_ms))] for share in (0.5, 0.95))
+    print(f"   the emulator was late by {p50:.3f} ms at the median, {p95:.3f} ms at p95, {late_ms[-1]:.1f} ms at most")
+
+
+def show(what: str, errors: list[Error]) -> None:
+    """Medians by RTT."""
+    if what:
+        print(f"   {what}")
+    met = sum(error.is_met for error in errors)
+    print(f"   {'true':>8} {'least':>9} {'error':>8} {'median':>7} {'worst':>7} {'smoothed':>9} {'median':>7}")
+    for rtt_ms in RTTS_MS:
+        found = [error for error in errors if error.truth.floor_ms == rtt_ms]
+        if not found:
+            print(f"   {rtt_ms:6.1f}ms  no figure")
+            continue
+        off_ms = [abs(error.min_ms - rtt_ms) for error in found]
+        smoothed = [abs(error.smoothed_ms / error.truth.mean_ms - 1) for error in found]
+        print(
+            f"   {rtt_ms:6.1f}ms {statistics.median(e.min_ms for e in found):7.2f}ms {statistics.median(off_ms):6.2f}ms"
+            f" {statistics.median(off_ms) / rtt_ms:7.1%} {max(off_ms) / rtt_ms:7.1%}"
+            f" {statistics.median(e.smoothed_ms for e in found):7.2f}ms {statistics.median(smoothed):7.1%}"
+        )
+    print(f"   within 5 % or 0.3 ms: {met} of {len(errors)} figures (goal: at the median)")
