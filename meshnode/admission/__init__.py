@@ -10,6 +10,7 @@ from meshnode.admission.inviting import InviteRequest, MadeInvite
 from meshnode.admission.joining import invite_to_join, take_membership
 from meshnode.admission.redeeming import Admitted, Refused
 from meshnode.admission.removing import RemovalPlan
+from meshnode.admission.roll import MemberRoll
 from meshnode.admission.trust import MemberTrust
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "JoiningGate",
     "MadeInvite",
     "MemberGate",
+    "MemberRoll",
     "MemberTrust",
     "NotAMember",
     "Refused",

@@ -7,16 +7,18 @@ part, claim or relay."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from meshnode.admission.admission import Admission
+from meshnode.admission.roll import MemberRoll
 from meshnode.membership.trust import Rejection
 from proto.credential import BadCredential, BadCredentialReason
 from proto.errors import WireError
-from proto.ids import NodeId
+from proto.ids import MeshId, NodeId
 from proto.messages import Claim, Relay
 from proto.parts import IdentityPart, Part, Role, SignedPart
 from proto.signing import (
     BadSignature,
+    Signer,
     claim_is_signed,
     open_part,
     relay_is_signed,
@@ -28,12 +30,40 @@ from proto.signing import (
 WallClock = Callable[[], float]
 
 
-class MemberTrust:
-    """Signs with the node's key and judges others by the roll; `wall_clock` is read for credentials that expire."""
+class KeyAndRoll(Protocol):
+    """What trust needs of the local node: `Admission` in a daemon."""
 
-    def __init__(self, admission: Admission, wall_clock: WallClock) -> None:
+    @property
+    def identity(self) -> Signer:
+        """The node's key."""
+
+    @property
+    def mesh(self) -> MeshId:
+        """The mesh that signatures are for."""
+
+    @property
+    def roll(self) -> MemberRoll:
+        """Whose chains were seen."""
+
+
+class MemberTrust:
+    """Signs with the node's key and judges others by the roll; `wall_clock` is read for credentials that expire.
+
+    `open_signed` and `is_signed` verify what others signed: a simulator of many nodes in one process hands in the same
+    functions with a memory.
+    """
+
+    def __init__(
+        self,
+        admission: KeyAndRoll,
+        wall_clock: WallClock,
+        open_signed: Callable[[SignedPart, MeshId], Part] = open_part,
+        is_signed: Callable[[MeshId, Claim], bool] = claim_is_signed,
+    ) -> None:
         self._admission = admission
         self._wall_clock = wall_clock
+        self._open_signed = open_signed
+        self._is_signed = is_signed
 
     def sign_part(self, part: Part) -> SignedPart:
         """The envelope of one of the local node's own parts."""
@@ -46,7 +76,7 @@ class MemberTrust:
         owner's chain (in its identity part) was never seen.
         """
         try:
-            part = open_part(signed, self._admission.mesh)
+            part = self._open_signed(signed, self._admission.mesh)
         except WireError as error:
             return Rejection("malformed", str(error))
         except BadSignature as error:
@@ -70,7 +100,7 @@ class MemberTrust:
 
     def claim_is_signed(self, claim: Claim) -> bool:
         """True where `claim.accuser` signed it."""
-        return claim_is_signed(self._admission.mesh, claim)
+        return self._is_signed(self._admission.mesh, claim)
 
     def sign_relay(self, relay: Relay) -> Relay:
         """`relay` with the local node's signature in place of what stood there."""

@@ -45,10 +45,9 @@ class HostileMember:
         for node in self._world.running():
             assert node.machine is not None
             view = node.machine.view(self._world.clock.now_s).nodes[node.node]
-            if self._world.oracle is not None:
-                for part in (view.identity, view.offer, view.network):
-                    if part is not None:
-                        self._collected.append(self._world.oracle.envelope_of(part))
+            for part in (view.identity, view.offer, view.network):
+                if part is not None:
+                    self._collected.append(self._world.issued.envelope_of(part))
         del self._collected[:-2000]
 
     def _replay(self) -> Message:

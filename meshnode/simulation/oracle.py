@@ -1,23 +1,23 @@
 """Signatures without cryptography: an oracle that knows who signed what.
 
 A thousand nodes would spend their ten minutes on Ed25519. The oracle keeps every part and claim that was signed, by its
-number; anything else is a forgery, exactly as with real keys. The real `Trust` runs in the same simulator at 64 nodes
-and fewer (tests).
+number; anything else is a forgery, exactly as with real keys, which worlds of up to 64 nodes have (`keys`).
 """
 
 from __future__ import annotations
 
-import random
-
 import msgspec
 
 from meshnode.membership.trust import Rejection, Trust
+from meshnode.simulation.issued import Issued
 from proto.codec import encode_part, kind_of
 from proto.ids import NodeId
 from proto.messages import Claim, Relay
 from proto.parts import Part, Role, SignedPart
 
 SIGNATURE_BYTES = 64
+ORACLE_CHAIN = (b"simulated credential " * 9,)
+"""What stands for a credential chain: as long as one that the root signed."""
 
 
 class Oracle:
@@ -29,22 +29,13 @@ class Oracle:
         self._parts: dict[bytes, tuple[bytes, Part]] = {}
         self._claims: dict[bytes, Claim] = {}
         self._relays: dict[bytes, Relay] = {}
-        self._envelopes: dict[tuple[str, str, int, int], SignedPart] = {}
-        """By owner, the part's name, incarnation and version."""
+        self.issued = Issued()
         self._made = 0
 
     def trust_of(self, node: NodeId, role: Role) -> Trust:
         """The `Trust` of one member, who can sign for itself only."""
         self.roles[node] = role
         return OracleTrust(self, node)
-
-    def was_issued(self, node: NodeId, part: str, incarnation: int, version: int) -> bool:
-        """True where `node` itself signed such a part (`part` is a `PartKind`'s value)."""
-        return (node, part, incarnation, version) in self._envelopes
-
-    def envelope_of(self, part: Part) -> SignedPart:
-        """The envelope `part` was signed in. Raises `KeyError` where nobody signed it."""
-        return self._envelopes[(part.node, kind_of(part).value, part.incarnation, part.version)]
 
     def signature(self) -> bytes:
         self._made += 1
@@ -54,7 +45,7 @@ class Oracle:
         kind, body, signature = kind_of(part), encode_part(part), self.signature()
         self._parts[signature] = (body, part)
         signed = SignedPart(kind, body, signature)
-        self._envelopes[(part.node, kind.value, part.incarnation, part.version)] = signed
+        self.issued.note(part, signed)
         return signed
 
     def open_part(self, signed: SignedPart) -> Part | Rejection:
@@ -113,8 +104,3 @@ class OracleTrust:
     def _only_own(self, node: str) -> None:
         if node != self._node:
             raise ValueError(f"{self._node} can't sign for {node}")
-
-
-def forged(signed: SignedPart, part: Part, rng: random.Random) -> SignedPart:
-    """`part` in an envelope that looks like `signed` but that its owner never signed."""
-    return SignedPart(signed.kind, encode_part(part), rng.randbytes(SIGNATURE_BYTES))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 
 from meshnode.events import Event, PeerDead, PeerJoined, PeerLeft, PeerRefuted, PeerReturned, PeerSuspect, PeerUpdated
-from meshnode.simulation.oracle import Oracle
+from meshnode.simulation.issued import Issued
 from proto.ids import NodeId, short
 from proto.parts import PartKind
 
@@ -33,8 +33,8 @@ class RuleBroken(AssertionError):
 class Rules:
     """Checks what each node reports of each other. `indices` gives each node's place."""
 
-    def __init__(self, oracle: Oracle | None, indices: dict[NodeId, int]) -> None:
-        self._oracle = oracle
+    def __init__(self, issued: Issued, indices: dict[NodeId, int]) -> None:
+        self._issued = issued
         self._indices = indices
         self._seen: dict[NodeId, array[int]] = {}
         self.checked = 0
@@ -58,7 +58,7 @@ class Rules:
         slot = at + 2 + _PARTS[event.part]
         if order <= seen[slot]:
             self._broken(observer, event, now_s, "an aged part was accepted")
-        if self._oracle is not None and not self._oracle.was_issued(peer, event.part, event.incarnation, event.version):
+        if not self._issued.was_issued(peer, event.part, event.incarnation, event.version):
             self._broken(observer, event, now_s, "a forged part was accepted")
         seen[slot] = order
         self.checked += 1

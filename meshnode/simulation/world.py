@@ -32,8 +32,9 @@ from meshnode.membership.trust import Trust
 from meshnode.membership.view import LinkFacts
 from meshnode.simulation.clockwork import Clockwork
 from meshnode.simulation.counts import Counts
+from meshnode.simulation.keys import REAL_UP_TO, Keyring
 from meshnode.simulation.large_pages import LargePages
-from meshnode.simulation.oracle import Oracle
+from meshnode.simulation.oracle import ORACLE_CHAIN, Oracle
 from meshnode.simulation.paths import Paths, Terrain
 from meshnode.simulation.rules import Rules
 from meshnode.simulation.wire import SimulatedLink, Station, Wire
@@ -55,8 +56,8 @@ class Member:
 
     node: NodeId
     trust: Trust
+    chain: tuple[bytes, ...]
     role: Role = Role.WORKER
-    chain: tuple[bytes, ...] = (b"simulated credential " * 12,)
 
 
 @dataclass
@@ -73,8 +74,8 @@ class Plan:
     """Nodes start within this time, in random order."""
     seeds: int = 1
     """How many nodes everybody knows at its start, as the members pinned in an invite."""
-    members: tuple[Member, ...] | None = None
-    """Real identities; None makes them with the oracle."""
+    real_signatures: bool | None = None
+    """Keys and credentials, or the oracle; None: keys in worlds of up to `keys.REAL_UP_TO` nodes."""
 
 
 class SimulatedNode:
@@ -280,29 +281,36 @@ class World:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.clock = Clockwork()
-        self.mesh: MeshId = mesh_id_of(self.rng.randbytes(32))
+        root_secret = self.rng.randbytes(32)
         self.paths = Paths(plan.terrain, self.rng)
-        self.oracle: Oracle | None = None if plan.members is not None else Oracle()
         self.nodes: dict[NodeId, SimulatedNode] = {}
-        for index, member in enumerate(plan.members or self._oracle_members()):
+        is_real = plan.nodes <= REAL_UP_TO if plan.real_signatures is None else plan.real_signatures
+        members = self._members_with_keys(root_secret) if is_real else self._members_of_oracle(root_secret)
+        for index, member in enumerate(members):
             address = f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}:4411"
             self.nodes[member.node] = SimulatedNode(self, member, address)
             self.paths.place(member.node)
         self.ids = list(self.nodes)
         self.counts = Counts(self.clock)
-        self.rules = Rules(self.oracle, {node: index for index, node in enumerate(self.ids)})
+        self.rules = Rules(self.issued, {node: index for index, node in enumerate(self.ids)})
         stations: dict[NodeId, Station] = dict(self.nodes)
         self.wire = Wire(self.clock, self.paths, stations, plan.icmp)
         self.listeners: list[Callable[[SimulatedNode, Event], None]] = []
         self._pages = LargePages() if plan.nodes >= MANY_NODES else None
 
-    def _oracle_members(self) -> list[Member]:
-        assert self.oracle is not None
-        members = []
-        for _ in range(self.plan.nodes):
-            node = node_id_of(self.rng.randbytes(32))
-            members.append(Member(node, self.oracle.trust_of(node, Role.WORKER)))
-        return members
+    def _members_with_keys(self, root_secret: bytes) -> list[Member]:
+        keyring = Keyring(root_secret)
+        self.mesh: MeshId = keyring.mesh
+        self.issued = keyring.issued
+        nodes = [keyring.enrol(self.rng.randbytes(32), Role.WORKER) for _ in range(self.plan.nodes)]
+        return [Member(node, keyring.trust_of(node), keyring.chain_of(node)) for node in nodes]
+
+    def _members_of_oracle(self, root_secret: bytes) -> list[Member]:
+        oracle = Oracle()
+        self.mesh = mesh_id_of(root_secret)
+        self.issued = oracle.issued
+        nodes = [node_id_of(self.rng.randbytes(32)) for _ in range(self.plan.nodes)]
+        return [Member(node, oracle.trust_of(node, Role.WORKER), ORACLE_CHAIN) for node in nodes]
 
     # --- time ---
 

@@ -28,7 +28,7 @@ def rules(oracle: Oracle) -> Rules:
     trust = oracle.trust_of(PEER, Role.WORKER)
     for version in (1, 2):
         trust.sign_part(an_offer_of(PEER, version))
-    rules = Rules(oracle, {OBSERVER: 0, PEER: 1})
+    rules = Rules(oracle.issued, {OBSERVER: 0, PEER: 1})
     rules.started(OBSERVER)
     rules.check(OBSERVER, PeerJoined(PEER, "worker", 1, None), 0.0)
     return rules
