@@ -296,6 +296,13 @@ class NodeConfig:
         "Threads of an engine process for what it computes on the CPU.",
         example="8", default_text="the machine's cores",
     )] = None  # fmt: skip
+    engine_folders: Annotated[tuple[Path, ...], Key(
+        _ENGINE, values.list_of(values.path, at_most=64),
+        "Folders that engine processes may read and write, run programs of and use devices in, beside what they need on"
+        " most machines: a cache of compiled kernels, a build's libraries elsewhere. `/` lifts the bounds on files for"
+        " all but the state directory.",
+        example='["/data/cuda/lib64"]',
+    )] = ()  # fmt: skip
     max_weights_cache: Annotated[int | None, Key(
         _ENGINE, values.parse_size,
         "Most disk space for copies of large tensors, by which the engine finds what this node has of a model instead"

@@ -795,7 +795,9 @@ class SplitReleased(Event):
 
 @dataclass(frozen=True)
 class EngineFound(Event):
-    """This machine has an engine that works; `rpc_version` must match among a split's nodes."""
+    """This machine has an engine that works; `rpc_version` must match among a split's nodes. What bounds its processes:
+    a network of their own, the kernel's file rules (`landlock`: their ABI; 0: none, and engine processes read what this
+    user reads) and making TCP sockets only."""
 
     name: ClassVar[str] = "engine.found"
     level: ClassVar[Level] = Level.INFO
@@ -803,6 +805,8 @@ class EngineFound(Event):
     kind: str
     rpc_version: str
     private_network: bool
+    landlock: int
+    tcp_only: bool
 
 
 @dataclass(frozen=True)
@@ -841,6 +845,8 @@ class StageStarted(Event):
     layer_end: int
     pid: int
     private_network: bool
+    landlock: int
+    tcp_only: bool
     cached_weights: bool
 
 

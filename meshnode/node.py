@@ -33,7 +33,7 @@ from meshnode.control.place import bind, note_path, socket_path
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.control.shapes import Json
-from meshnode.engine.found import Engine, NoEngine, find_engine
+from meshnode.engine.found import Engine, NoEngine, find_engine, reach_of
 from meshnode.engine.room import EngineRoom
 from meshnode.events import ControlListening, ControlRefused, EngineFound, EngineMissing, NodeStarted, NodeStopping
 from meshnode.keeping import Keeper
@@ -230,12 +230,13 @@ class Node:
         if self._role is Role.CLIENT:
             return None
         try:
-            engine = await find_engine(self._config.rpc_server, self._config.llama_server)
+            engine = await find_engine(self._config.rpc_server, self._config.llama_server, reach_of(self._config))
         except NoEngine as missing:
             self._log.emit(EngineMissing(missing.reason, missing.advice))
             return None
         kind, rpc = engine.kind.value, str(engine.rpc_version)
-        self._log.emit(EngineFound(engine.version, kind, rpc, engine.private_network))
+        bounds = engine.confinement
+        self._log.emit(EngineFound(engine.version, kind, rpc, engine.private_network, bounds.landlock, bounds.sockets))
         return engine
 
     def _local(self, engine: Engine | None) -> LocalNode:

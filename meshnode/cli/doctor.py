@@ -98,17 +98,18 @@ def _engine_here(config: NodeConfig, machine: MachineFacts) -> list[Finding]:
     """What a node would find at its start."""
     import anyio
 
-    from meshnode.doctor.engines import EngineFacts, check_engines
-    from meshnode.engine.found import NoEngine, find_engine
+    from meshnode.doctor.engines import EngineBounds, EngineFacts, check_engines
+    from meshnode.engine.found import NoEngine, find_engine, reach_of
 
     devices = tuple(device.id for device in machine.capacity.devices)
     if config.client:
         return check_engines(EngineFacts(is_client=True, word=None))
     try:
-        engine = anyio.run(find_engine, config.rpc_server, config.llama_server)
+        engine = anyio.run(find_engine, config.rpc_server, config.llama_server, reach_of(config))
     except NoEngine as missing:
         return check_engines(EngineFacts(False, None, missing.reason, missing.advice, devices))
-    return check_engines(EngineFacts(False, engine.word, devices=devices))
+    bounds = EngineBounds(engine.private_network, engine.confinement.landlock, engine.confinement.sockets)
+    return check_engines(EngineFacts(False, engine.word, devices=devices, bounds=bounds))
 
 
 def _print(findings: list[Finding]) -> None:

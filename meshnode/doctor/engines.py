@@ -16,6 +16,15 @@ from proto.engines import rpc_version_of
 
 
 @dataclass(frozen=True, slots=True)
+class EngineBounds:
+    """What bounds engine processes here, as the event `engine.found` has it."""
+
+    private_network: bool
+    landlock: int
+    tcp_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """`word` is the engine as records say it, None where there is none; `reason` and `advice` say why. `devices` are
     the ids of those offered, `died` what was said of engine processes that ended by themselves, oldest first."""
@@ -26,11 +35,12 @@ class EngineFacts:
     advice: str = ""
     devices: tuple[str, ...] = ()
     died: tuple[str, ...] = ()
+    bounds: EngineBounds | None = None
 
 
 def check_engines(facts: EngineFacts, peers: Sequence[PeerFacts] = ()) -> list[Finding]:
     """This machine's engine, then the peers' against it."""
-    return [_own(facts), *_deaths(facts), *_others(facts, peers)]
+    return [_own(facts), *_bounds(facts.bounds), *_deaths(facts), *_others(facts, peers)]
 
 
 def _own(facts: EngineFacts) -> Finding:
@@ -42,6 +52,24 @@ def _own(facts: EngineFacts) -> Finding:
         return Finding("engine", Grade.WARNING, "this node", checked, found, facts.advice)
     names = ", ".join(engine_device_names(facts.devices)) or "none"
     return Finding("engine", Grade.OK, "this node", checked, f"{facts.word}; its devices: {names}")
+
+
+def _bounds(bounds: EngineBounds | None) -> Iterator[Finding]:
+    """How far an engine process is kept from the rest of the machine, which a coordinator's code may try to reach."""
+    if bounds is None:
+        return
+    checked = "what keeps engine processes from the rest of this machine"
+    kept = [
+        "a network of their own" if bounds.private_network else "no network of their own",
+        f"files and ports by Landlock (ABI {bounds.landlock})" if bounds.landlock else "no bound on files",
+        "TCP sockets only" if bounds.tcp_only else "sockets of all kinds",
+    ]
+    found, is_bound = ", ".join(kept), bounds.landlock > 0
+    advice = "" if is_bound else (
+        "coordinators are trusted with all that this node's user can read; a Linux kernel from 5.13 on with Landlock"
+        " (`landlock` in its list of `lsm`) bounds that"
+    )  # fmt: skip
+    yield Finding("engine", Grade.OK if is_bound else Grade.WARNING, "its processes", checked, found, advice)
 
 
 def _deaths(facts: EngineFacts) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from meshnode.config import NodeConfig
 from meshnode.config_values import socket_address
 from meshnode.control.ring import EventRing
 from meshnode.control.shapes import Json
-from meshnode.doctor.engines import EngineFacts, check_engines
+from meshnode.doctor.engines import EngineBounds, EngineFacts, check_engines
 from meshnode.doctor.finding import worst
 from meshnode.doctor.machine import check_machine, look_at_machine
 from meshnode.doctor.mesh import Conflict, MeshFacts, check_mesh
@@ -114,20 +114,22 @@ def _peer(node: NodeView, reached: Reached | None) -> PeerFacts:
     )
 
 
-def _engine_facts(
-    view: MeshView, records: Iterable[Record], is_client: bool, capacity: MachineCapacity
-) -> EngineFacts:
+def _engine_facts(view: MeshView, records: Iterable[Record], is_client: bool, capacity: MachineCapacity) -> EngineFacts:
     own = view.nodes.get(view.local)
     word = None if own is None or own.identity is None else own.identity.engine
     reason = advice = ""
     died: list[str] = []
+    bounds: EngineBounds | None = None
     for record in records:
         if record["event"] == "engine.missing":
             reason, advice = str(record["reason"]), str(record["advice"])
         elif record["event"] == "engine.died":
             died.append(f"{record['part']} of {record['model']}: {record['how']}")
+        elif record["event"] == "engine.found":
+            private, landlock, tcp_only = (record[name] for name in ("private_network", "landlock", "tcp_only"))
+            bounds = EngineBounds(private is True, int(str(landlock)), tcp_only is True)
     devices = tuple(device.id for device in capacity.devices)
-    return EngineFacts(is_client, word, reason, advice, devices, tuple(died[-3:]))
+    return EngineFacts(is_client, word, reason, advice, devices, tuple(died[-3:]), bounds)
 
 
 def _told(records: Iterable[Record]) -> tuple[tuple[Conflict, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from meshnode.engine.checking import engine_names
 from meshnode.engine.devices import CPU
 from meshnode.engine.model_process import EngineDevice, ModelOrders
+from meshnode.engine.reach import Reach
 from planner.plan import SplitPlan
 from planner.workload import KvMode
 
@@ -28,7 +29,14 @@ def layer_counts(plan: SplitPlan) -> tuple[int, ...]:
 
 
 def model_orders(
-    plan: SplitPlan, path: str, devices: Sequence[EngineDevice], *, socket: Path, libraries: Path, threads: int
+    plan: SplitPlan,
+    path: str,
+    devices: Sequence[EngineDevice],
+    *,
+    socket: Path,
+    libraries: Path,
+    threads: int,
+    reach: Reach,
 ) -> ModelOrders:
     """What the package's model process is to do. `devices` are the plan's in stage order."""
     workload = plan.workload
@@ -47,6 +55,7 @@ def model_orders(
         k_type=workload.k_type.value,
         v_type=workload.v_type.value,
         threads=threads,
+        reach=reach,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,11 @@ from typing import Final
 import anyio
 
 from meshnode.child import child_environment
+from meshnode.config import NodeConfig
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
 from meshnode.engine.process import running
+from meshnode.engine.reach import Confinement, Reach
 from meshnode.engine.stage_process import StageOrders
 from proto.engines import RpcVersion, engine_word
 
@@ -31,6 +33,11 @@ TRY_S: Final = 60.0
 INSTALL: Final = (
     "install llama.cpp (its programs rpc-server and llama-server on PATH, or named by rpc_server and llama_server in"
     " the config), or `CMAKE_ARGS=-DGGML_RPC=ON pip install 'meshnode[llamacpp]'`"
+)
+
+_LOOK: Final = (
+    "start it by hand to see whether it works; where it misses a library that is there, name its folder in"
+    " engine_folders: engine processes read only where most machines have such things"
 )
 
 
@@ -53,7 +60,7 @@ class NoEngine(Exception):
 @dataclass(frozen=True, slots=True)
 class Engine:
     """An engine that was tried out. `version` is what its maker calls it; `libraries` is the package's directory, the
-    two programs are the operator's."""
+    two programs are the operator's. `reach` is what all its processes may use, `confinement` how far that holds."""
 
     kind: EngineKind
     version: str
@@ -62,6 +69,8 @@ class Engine:
     libraries: Path | None = None
     rpc_server: Path | None = None
     llama_server: Path | None = None
+    reach: Reach = field(default_factory=Reach)
+    confinement: Confinement = field(default_factory=Confinement)
 
     @property
     def word(self) -> str:
@@ -69,10 +78,16 @@ class Engine:
         return engine_word(self.version, self.rpc_version)
 
 
-async def find_engine(rpc_server: Path | None, llama_server: Path | None) -> Engine:
-    """The engine of this machine, tried out; the arguments are the config's. Raises `NoEngine`."""
-    found = _look(rpc_server, llama_server)
-    orders, version = found
+def reach_of(config: NodeConfig) -> Reach:
+    """What engine processes of a node may use beside what each needs: nothing of its state."""
+    return Reach(hidden=(str(config.state_dir),), folders=tuple(map(str, config.engine_folders)))
+
+
+async def find_engine(rpc_server: Path | None, llama_server: Path | None, reach: Reach | None = None) -> Engine:
+    """The engine of this machine, tried out; the programs are the config's. Raises `NoEngine`."""
+    reach = reach or Reach()
+    orders, version = _look(rpc_server, llama_server)
+    orders = replace(orders, reach=reach)
     word = await _try_out(orders)
     spoken = RpcVersion.parse(str(word.get("rpc_version")))
     if spoken is None:
@@ -86,6 +101,8 @@ async def find_engine(rpc_server: Path | None, llama_server: Path | None) -> Eng
         libraries=Path(orders.libraries) if orders.libraries is not None else None,
         rpc_server=Path(orders.rpc_server) if orders.rpc_server is not None else None,
         llama_server=None if is_package else _program("llama_server", llama_server, "llama-server"),
+        reach=reach,
+        confinement=_confinement(word),
     )
 
 
@@ -112,6 +129,11 @@ def _look(rpc_server: Path | None, llama_server: Path | None) -> tuple[StageOrde
     return replace(trial, libraries=str(directory)), f"{DISTRIBUTION} {package_version()}"
 
 
+def _confinement(word: dict[str, object]) -> Confinement:
+    version = word.get("landlock")
+    return Confinement(version if isinstance(version, int) else 0, word.get("sockets") is True)
+
+
 def _program(key: str, configured: Path | None, name: str) -> Path | None:
     """The program of the config, which must be one, else the one on PATH."""
     if configured is None:
@@ -135,4 +157,4 @@ async def _try_out(orders: StageOrders) -> dict[str, object]:
             except TimeoutError as error:
                 raise NoEngine(f"its RPC server did not start within {TRY_S:g} s") from error
             except anyio.EndOfStream as error:
-                raise NoEngine(f"its RPC server ended: {await process.wait()}") from error
+                raise NoEngine(f"its RPC server ended: {await process.wait()}", _LOOK) from error

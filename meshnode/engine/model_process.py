@@ -16,12 +16,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
+from meshnode.engine.devices import CPU
 from meshnode.engine.native import Native, NativeMissing
+from meshnode.engine.reach import Reach, give_up_the_rest
 from meshnode.engine.words import Speaker
 
 GGML_TYPES: Final = {
@@ -44,7 +46,8 @@ class EngineDevice:
 
 @dataclass(frozen=True, slots=True)
 class ModelOrders:
-    """What to load and how. `context` is tokens per lane; `libraries` is the package's own directory."""
+    """What to load and how. `context` is tokens per lane; `libraries` is the package's own directory; `reach` has the
+    model's files."""
 
     model: str
     path: str
@@ -60,6 +63,7 @@ class ModelOrders:
     k_type: str
     v_type: str
     threads: int
+    reach: Reach = field(default_factory=Reach)
 
     def to_argument(self) -> str:
         """The one word of the command line."""
@@ -70,7 +74,13 @@ class ModelOrders:
         """What `to_argument` made."""
         fields = json.loads(text)
         devices = tuple(EngineDevice(**device) for device in fields.pop("devices"))
-        return cls(devices=devices, **fields)
+        return cls(devices=devices, reach=Reach.from_fields(fields.pop("reach")), **fields)
+
+    @property
+    def needed(self) -> Reach:
+        """What the process uses."""
+        cards = any(device.name not in ("", CPU) for device in self.devices)
+        return self.reach.also(reads=[self.path, self.libraries], cards=cards)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -79,8 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     end_with_parent()
     speaker = Speaker()
     limit_resources()
-    drop_rights()
     listener = listen_at(orders.socket)
+    drop_rights()
+    give_up_the_rest(orders.needed, connects=ports_of(orders.devices))
     try:
         llama = _load(orders, speaker)
     except (NativeMissing, ValueError, OSError) as error:
@@ -91,6 +102,11 @@ def main(arguments: Sequence[str]) -> int:
     speaker.say(ready=True, context=int(llama.n_ctx()))
     serve(llama, orders.model, listener, lambda tokens: speaker.say(tokens=tokens))
     return 0
+
+
+def ports_of(devices: Sequence[EngineDevice]) -> list[int]:
+    """The TCP ports that lead to the devices of others."""
+    return sorted({int(device.endpoint.rpartition(":")[2]) for device in devices if device.endpoint})
 
 
 def listen_at(path: str) -> socket.socket:

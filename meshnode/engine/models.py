@@ -30,10 +30,10 @@ from meshnode.child import child_environment
 from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
 from meshnode.engine.commands import MAX_DEVICES, layer_counts, llama_server_command, model_orders
 from meshnode.engine.confined import confined_command
-from meshnode.engine.devices import engine_device_names, engine_environment
+from meshnode.engine.devices import CPU, engine_device_names, engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import AnswerBroken, ask
-from meshnode.engine.model_process import EngineDevice
+from meshnode.engine.model_process import EngineDevice, ports_of
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.report import LoadReport
 from meshnode.engine.weights import LocalPackage
@@ -262,7 +262,7 @@ class Models:
         await self._stages_ready(run)
         async with anyio.create_task_group() as listeners:
             devices = await self._devices(run, listeners)
-            command = self._command(run, local.paths[0], devices)
+            command = self._command(run, local.paths, devices)
             environment = child_environment(engine_environment(self._own_devices(run)))
             async with running(command, environment, on_line=run.report.read_line) as process:
                 run.process = process
@@ -324,14 +324,16 @@ class Models:
             found.append(EngineDevice(layers, endpoint=endpoints[stage.node], index=index))
         return tuple(found)
 
-    def _command(self, run: Run, path: str, devices: Sequence[EngineDevice]) -> list[str]:
+    def _command(self, run: Run, paths: Sequence[str], devices: Sequence[EngineDevice]) -> list[str]:
         """The command line. Raises `RunFailed` where the engine can't do it."""
-        engine, socket = self._engine, self._socket(run)
+        engine, socket, path = self._engine, self._socket(run), paths[0]
+        Path(socket).parent.mkdir(mode=0o700, exist_ok=True)
         if engine.llama_server is None:
             assert engine.libraries is not None, "one of the two is there"
             orders = model_orders(
-                run.plan, path, devices, socket=Path(socket), libraries=engine.libraries, threads=self._threads
-            )
+                run.plan, path, devices, socket=Path(socket), libraries=engine.libraries, threads=self._threads,
+                reach=engine.reach.also(reads=paths),
+            )  # fmt: skip
             return [sys.executable, "-m", MODEL_MODULE, orders.to_argument()]
         try:
             words = llama_server_command(
@@ -339,12 +341,14 @@ class Models:
             )
         except ValueError as error:
             raise RunFailed(self._local, str(error)) from error
-        return confined_command([*words, "--verbosity", "5"])
+        cards = any(device.name not in ("", CPU) for device in devices)
+        reach = engine.reach.also(reads=paths, binds=[str(Path(socket).parent)], cards=cards)
+        return confined_command([*words, "--verbosity", "5"], reach, ports_of(devices))
 
     def _socket(self, run: Run) -> str:
-        """Short, since a Unix socket's path is: one per generation."""
+        """Short, since a Unix socket's path is: one per generation, in a folder where nothing else is."""
         name = hashlib.sha256(run.model.encode()).hexdigest()[:8]
-        return str(self._directory / f"{name}-{run.fence.generation}.sock")
+        return str(self._directory / f"{name}-{run.fence.generation}" / "m.sock")
 
     # --- loading ---
 

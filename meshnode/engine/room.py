@@ -119,7 +119,7 @@ class EngineRoom:
     def _begin(self, engine: Engine, ports: RoomPorts) -> None:
         threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
         weights = WeightsCache(
-            self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._emit
+            self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._emit, engine.reach
         )
         self._stages = Stages(
             engine, weights, threads=threads, emit=self._emit,

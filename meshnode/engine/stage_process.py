@@ -18,14 +18,16 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources, own_network
+from meshnode.engine.devices import CPU
 from meshnode.engine.hello import ask_version
 from meshnode.engine.native import Native, NativeMissing
 from meshnode.engine.passage import LOOPBACK, Companion, listens
+from meshnode.engine.reach import Reach, give_up_the_rest
 from meshnode.engine.words import Speaker
 
 START_S: Final = 30.0
@@ -48,6 +50,7 @@ class StageOrders:
     rpc_server: str | None = None
     cache: str | None = None
     private_network: bool = True
+    reach: Reach = field(default_factory=Reach)
 
     def to_argument(self) -> str:
         """The one word of the command line."""
@@ -57,7 +60,13 @@ class StageOrders:
     def from_argument(cls, text: str) -> StageOrders:
         """What `to_argument` made."""
         fields = json.loads(text)
-        return cls(**{**fields, "devices": tuple(fields["devices"])})
+        return cls(**{**fields, "devices": tuple(fields["devices"]), "reach": Reach.from_fields(fields["reach"])})
+
+    @property
+    def needed(self) -> Reach:
+        """What the server and its companion use."""
+        paths = [path for path in (self.libraries, self.cache) if path is not None]
+        return self.reach.also(reads=paths, program=self.rpc_server, cards=any(name != CPU for name in self.devices))
 
 
 def rpc_server_command(orders: StageOrders, port: int) -> list[str]:
@@ -76,11 +85,13 @@ def main(arguments: Sequence[str]) -> int:
     speaker = Speaker()
     is_private = orders.private_network and own_network()
     limit_resources()
+    drop_rights()
     port = _free_port()
+    # Before the fork: a process may look at another only within the same bounds, and the companion looks.
+    bounds = give_up_the_rest(orders.needed, listens=[port], connects=[port])
     server = os.fork()
     if server == 0:
         _serve(orders, port)
-    drop_rights()
     passage = socket.socket(fileno=orders.passage_fd)
     ended = os.pidfd_open(server)
     if not _begins(server, ended, port):
@@ -88,7 +99,10 @@ def main(arguments: Sequence[str]) -> int:
     companion = Companion(passage, port)
     with companion.connect() as connected:
         version = ask_version(connected)
-    speaker.say(ready=True, private_network=is_private, pid=server, rpc_version=str(version) if version else None)
+    speaker.say(
+        ready=True, pid=server, rpc_version=str(version) if version else None,
+        private_network=is_private, landlock=bounds.landlock, sockets=bounds.sockets,
+    )  # fmt: skip
     _lead(companion, ended, look_for_strangers=not is_private)
     return _end_as(server)
 
@@ -97,7 +111,6 @@ def _serve(orders: StageOrders, port: int) -> None:
     """The forked server process: never returns."""
     try:
         end_with_parent()
-        drop_rights()
         os.close(orders.passage_fd)
         if orders.rpc_server is not None:
             if orders.cache is not None:

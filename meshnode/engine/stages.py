@@ -168,7 +168,8 @@ class Stages:
             StageStarted(
                 model=held.model, generation=held.fence.generation, coordinator=held.fence.coordinator,
                 layer_start=held.layer_start, layer_end=held.layer_end, pid=process.pid,
-                private_network=self._engine.private_network, cached_weights=cache is not None,
+                private_network=self._engine.private_network, landlock=self._engine.confinement.landlock,
+                tcp_only=self._engine.confinement.sockets, cached_weights=cache is not None,
             )
         )  # fmt: skip
         self._report(held, StageState.READY)
@@ -182,6 +183,7 @@ class Stages:
             libraries=None if engine.libraries is None else str(engine.libraries),
             rpc_server=None if engine.rpc_server is None else str(engine.rpc_server),
             cache=cache,
+            reach=engine.reach,
         )
 
     # --- what the coordinator hears ---

@@ -26,6 +26,7 @@ import anyio.to_thread
 from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
+from meshnode.engine.reach import Reach
 from meshnode.engine.weights_process import FillOrders
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import ModelFileError, sampled_manifest
@@ -54,7 +55,7 @@ class LocalPackage:
 
 class WeightsCache:
     """The cache in `root`. `package` gives what this node has of a model by its name; `most_bytes` bounds the cache
-    (None: the disk does)."""
+    (None: the disk does); `reach` is what engine processes may use."""
 
     def __init__(
         self,
@@ -62,7 +63,9 @@ class WeightsCache:
         most_bytes: int | None,
         package: Callable[[str], LocalPackage | None],
         emit: Callable[[Event], None],
+        reach: Reach,
     ) -> None:
+        self._reach = reach
         self._root = root
         self._most_bytes = most_bytes
         self._package = package
@@ -112,8 +115,9 @@ class WeightsCache:
         spec = local.package.spec
         room = None if self._most_bytes is None else self._most_bytes - _size_of(self._root)
         orders = FillOrders(
-            local.paths, str(folder), held.layer_start, held.layer_end, held.layer_end == spec.layer_count, room
-        )
+            local.paths, str(folder), held.layer_start, held.layer_end, held.layer_end == spec.layer_count, room,
+            self._reach,
+        )  # fmt: skip
         command = [sys.executable, "-m", FILL_MODULE, orders.to_argument()]
         async with running(command, child_environment(engine_environment(()))) as process:
             async for word in process.words:

@@ -17,13 +17,14 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
+from meshnode.engine.reach import Reach, give_up_the_rest
 from meshnode.engine.words import Speaker
 from meshnode.models.errors import ModelFileError
 from meshnode.models.gguf_file import DIALECT, TensorPlace, tensor_places
@@ -49,6 +50,7 @@ class FillOrders:
     layer_end: int
     head: bool
     room_bytes: int | None
+    reach: Reach = field(default_factory=Reach)
 
     def to_argument(self) -> str:
         """The one word of the command line."""
@@ -58,7 +60,7 @@ class FillOrders:
     def from_argument(cls, text: str) -> FillOrders:
         """What `to_argument` made."""
         fields = json.loads(text)
-        return cls(**{**fields, "paths": tuple(fields["paths"])})
+        return cls(**{**fields, "paths": tuple(fields["paths"]), "reach": Reach.from_fields(fields["reach"])})
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     speaker = Speaker()
     limit_resources()
     drop_rights()
+    give_up_the_rest(orders.reach.also(reads=orders.paths, writes=[orders.folder]))
     try:
         _fill(orders, speaker)
     except (ModelFileError, OSError) as error:

@@ -8,6 +8,7 @@ from planning_makers import a_plan
 from meshnode.engine.commands import layer_counts, llama_server_command
 from meshnode.engine.devices import engine_device_names, engine_environment
 from meshnode.engine.model_process import EngineDevice, ModelOrders
+from meshnode.engine.reach import Reach
 from meshnode.engine.stage_process import StageOrders, rpc_server_command
 from planner.workload import CacheType, KvMode, Workload
 
@@ -67,12 +68,15 @@ def test_rpc_server_listens_on_loopback_and_caches_only_where_it_is_told_to() ->
     assert "--cache" not in words
 
 
+REACH = Reach(hidden=("/state",), reads=("/m.gguf",), program="/opt/rpc-server", cards=True)
+
+
 def test_orders_survive_the_command_line() -> None:
-    stage = StageOrders(("CPU",), 1, 7, libraries="/x", cache="/y/rpc", private_network=False)
+    stage = StageOrders(("CPU",), 1, 7, libraries="/x", cache="/y/rpc", private_network=False, reach=REACH)
     assert StageOrders.from_argument(stage.to_argument()) == stage
     model = ModelOrders(
         "m", "m.gguf", "/s.sock", "/lib", (EngineDevice(3, endpoint=A, index=1),), 2048, 1, False, 512, True, False,
-        "f16", "q8_0", 2,
+        "f16", "q8_0", 2, REACH,
     )  # fmt: skip
     assert ModelOrders.from_argument(model.to_argument()) == model
 

@@ -12,6 +12,7 @@ import pytest
 from gguf import GGUFWriter
 
 from meshnode.engine.fnv import fnv1a_64
+from meshnode.engine.reach import Reach
 from meshnode.engine.weights import LocalPackage, WeightsCache
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import load_model_blocking, sampled_manifest
@@ -61,7 +62,7 @@ class Home:
         self.events: list[Event] = []
         self.packages: dict[str, LocalPackage] = {}
         self.root = place / "weights"
-        self.cache = WeightsCache(self.root, most_bytes, self.packages.get, self.events.append)
+        self.cache = WeightsCache(self.root, most_bytes, self.packages.get, self.events.append, Reach())
 
     def model(self, name: str, seed: int = 1, *, tied: bool = False) -> dict[str, bytes]:
         path = self.place / f"{name}.gguf"
