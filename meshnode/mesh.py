@@ -25,22 +25,24 @@ from dataclasses import replace
 from typing import Protocol
 
 import anyio
+from msgspec.structs import replace as replace_in
 
 from meshnode.admission import Admission
 from meshnode.events import Event, NodeRemoved, StateUnsaved, WireRejected
 from meshnode.membership.effects import CloseLink, Deliver, Dial, Effect, Emit, PersistIncarnation, Send, SendDatagram
 from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.machine import Membership
+from meshnode.membership.pings import hold_us_of
 from meshnode.membership.view import LinkFacts, MeshView
 from proto.ids import BootId, NodeId
-from proto.messages import Confirm, ConfirmRequest, Message, RefusalCode, Revocations
+from proto.messages import Ack, Confirm, ConfirmRequest, Message, Ping, RefusalCode, Revocations
 
 STALL_S = 0.25
 """Lateness that counts as a stall. The loop's own work is below 50 ms; half a probe time-out would already mislead."""
 GATHER_S = 0.02
 """Readers of views get one view for all changes of this time."""
 SENDS_TO_KNOW = 16
-"""After so many datagrams the least cost of sending one is known well enough to be subtracted."""
+"""After so many datagrams the least time it takes to encode and encrypt one is known well enough to be counted."""
 REVOCATIONS_PER_FRAME = 48
 """48 entries of at most 4,096 bytes stay within a frame's 256 KiB."""
 
@@ -50,7 +52,7 @@ class Links(Protocol):
 
     def send(self, peer: NodeId, message: Message, coalesce: str | None = None) -> None: ...
 
-    def send_datagram(self, peer: NodeId, message: Message) -> None: ...
+    def send_datagram(self, peer: NodeId, message: Message) -> float | None: ...
 
     def dial(self, peer: NodeId, addresses: Iterable[str]) -> None: ...
 
@@ -98,8 +100,6 @@ class Mesh:
         """What `run` waits for: a fault in the timer's callback. None while `run` does not run."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = math.inf
-        self._input_at_s = math.nan
-        """When the input was taken whose first datagram is still to be sent; NaN otherwise."""
         self._sends = 0
         self._least_send_cost_s = math.inf
         self._changes_seen = -1
@@ -363,7 +363,6 @@ class Mesh:
         if self._fault is not None and now - self._machine.next_wakeup() > STALL_S:
             self._effects.extend(self._machine.poll(now))
         self._effects.extend(step(now))
-        self._input_at_s = now
         if not self._performing:
             self._perform()
         self._set_timer()
@@ -393,21 +392,26 @@ class Mesh:
         elif isinstance(effect, Send):
             self._links.send(effect.peer, effect.message, effect.coalesce)
         elif isinstance(effect, SendDatagram):
-            self._links.send_datagram(effect.peer, effect.message)
-            self._note_send_cost()
+            self._send_datagram(self._links, effect)
         elif isinstance(effect, Dial):
             self._links.dial(effect.peer, effect.addresses)
         elif isinstance(effect, CloseLink):
             self._links.close(effect.peer, effect.code, effect.text)
 
-    def _note_send_cost(self) -> None:
-        """The least there ever was: subtracting it makes no path look shorter than it is."""
-        if not math.isnan(self._input_at_s):
+    def _send_datagram(self, links: Links, effect: SendDatagram) -> None:
+        """Stamps at the edge: an ack says how long its ping was held until now, and the machine hears when a ping left.
+        Encoding and encrypting an ack comes after it was stamped: it counts as the least that it ever took, which makes
+        no path look shorter than it is."""
+        now, message = self._clock(), effect.message
+        if isinstance(message, Ack) and effect.held_since_s is not None:
+            cost_s = self._least_send_cost_s if self._sends >= SENDS_TO_KNOW else 0.0
+            message = replace_in(message, hold_us=hold_us_of(now + cost_s - effect.held_since_s))
+        sent_at_s = links.send_datagram(effect.peer, message)
+        if sent_at_s is not None:
             self._sends += 1
-            self._least_send_cost_s = min(self._least_send_cost_s, self._clock() - self._input_at_s)
-            self._input_at_s = math.nan
-            if self._sends >= SENDS_TO_KNOW:
-                self._machine.sends_cost(self._least_send_cost_s)
+            self._least_send_cost_s = min(self._least_send_cost_s, sent_at_s - now)
+        if isinstance(message, Ping):
+            self._machine.ping_left(message.nonce, sent_at_s)
 
     def _close(self, peer: NodeId, code: RefusalCode, text: str) -> None:
         if self._links is not None:

@@ -31,7 +31,6 @@ class Board:
         "overloaded_until_s",
         "quiet_until_s",
         "rng",
-        "send_cost_s",
         "settings",
         "store",
         "timers",
@@ -54,9 +53,6 @@ class Board:
         self.overloaded_until_s = 0.0
         """RTT samples that end before then are dropped: our own loop lagged."""
 
-        self.send_cost_s = 0.0
-        """From an input's moment until a datagram it causes is on the wire: our own work, no part of any path."""
-
     def take_effects(self) -> list[Effect]:
         """The effects of the input just handled, in order."""
         effects, self.effects = self.effects, []
@@ -65,8 +61,8 @@ class Board:
     def send(self, peer: NodeId, message: Message, coalesce: str | None = None) -> None:
         self.effects.append(Send(peer, message, coalesce))
 
-    def send_datagram(self, peer: NodeId, message: Message) -> None:
-        self.effects.append(SendDatagram(peer, message))
+    def send_datagram(self, peer: NodeId, message: Message, held_since_s: float | None = None) -> None:
+        self.effects.append(SendDatagram(peer, message, held_since_s))
 
     def emit(self, event: Event) -> None:
         self.effects.append(Emit(event))

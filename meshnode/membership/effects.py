@@ -26,10 +26,13 @@ class Send(Struct, frozen=True):
 
 
 class SendDatagram(Struct, frozen=True):
-    """Send `message` to `peer` in one datagram, best effort, at once."""
+    """Send `message` to `peer` in one datagram, best effort, at once. After a ping the driver says when it left
+    (`Membership.ping_left`). `held_since_s`: in an ack, when its ping reached this machine; the driver puts what passed
+    until it sends into `hold_us`, which holds for the moment of the input."""
 
     peer: NodeId
     message: Message
+    held_since_s: float | None = None
 
 
 class Dial(Struct, frozen=True):

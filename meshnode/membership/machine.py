@@ -223,10 +223,11 @@ class Membership:
         self._board.timers.run_due(now)
         return self._board.take_effects()
 
-    def sends_cost(self, cost_s: float) -> None:
-        """How long it takes from an input until the first datagram it causes is on the wire (encoding, encryption, the
-        system call): subtracted from what is timed, at either end."""
-        self._board.send_cost_s = cost_s
+    def ping_left(self, nonce: int, at_s: float | None) -> None:
+        """The ping's packet was handed to the kernel at `at_s`, which is what is timed; None where it waits for room on
+        the path, which would be taken for the path's length: it is timed no more. A driver that sends at the moment of
+        the input (the simulator) need not say so."""
+        self._pings.left(nonce, at_s)
 
     def stalled(self, duration_s: float, now: float) -> list[Effect]:
         """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while.
@@ -365,8 +366,8 @@ class Membership:
             elif claim.kind is not ClaimKind.ALIVE and claim.incarnation >= self._board.incarnation:
                 self._publisher.refute(claim.incarnation, NodeId(claim.accuser), now)
 
-    def _on_relay(self, peer: NodeId, relay: Relay, _: float, now: float) -> None:
-        opened = self._relaying.handle(peer, relay, now)
+    def _on_relay(self, peer: NodeId, relay: Relay, received_at: float, now: float) -> None:
+        opened = self._relaying.handle(peer, relay, received_at, now)
         if opened is not None:
             self._board.effects.append(Deliver(*opened))
 

@@ -1,9 +1,11 @@
 """Pings and acks: their nonces, the RTT samples they give, and the schedule of timed pings.
 
 A ping carries the sender's incarnation and, as a buddy notice, the incarnation it holds the receiver suspect or dead at
-(Lifeguard, section IV-C). An ack tells how long it was held, which is subtracted, and whether its sender's loop lagged,
-in which case the sample is dropped. Timed pings go out at link-up, after 1 s and 5.5 s (so that a link is corroborated
-after 5.5 s), then every `rtt_interval_s`, skipping links that a probe has just sampled (design, section 5).
+(Lifeguard, section IV-C). What is timed is from when its packet was handed to the kernel until the kernel got the ack's
+(`left`, `received_at`), so that neither end's own work is part of it. An ack tells how long it was held, which is
+subtracted, and whether its sender's loop lagged, in which case the sample is dropped. Timed pings go out at link-up,
+after 1 s and 5.5 s (so that a link is corroborated after 5.5 s), then every `rtt_interval_s`, skipping links that a
+probe has just sampled (design, section 5).
 
 What lives here: `Pings`. What does not: what a missing ack means (`detector`), the estimator (`rtt`).
 """
@@ -31,8 +33,8 @@ JITTER = 0.2
 PROBED_INTERVAL = 1.5
 MAX_HOLD_US = 600_000_000
 FORGET_PINGS_AFTER_S = 15.0
-SEND_COST_ERROR_S = 0.0005
-"""By as much the two ends' send costs, which are the least they have seen, may exceed this time's."""
+STAMP_ERROR_S = 0.0005
+"""By as much a sample may come out below zero where the path takes next to nothing: the stamps' errors."""
 SHORTEST_S = 0.00001
 """No path is shorter."""
 
@@ -72,8 +74,14 @@ class Pings:
             self._sent = {n: ping for n, ping in self._sent.items() if now - ping[1] < FORGET_PINGS_AFTER_S}
             self._sweep_above = 256 + 2 * len(self._sent)
         nonce = self._board.nonce()
-        self._sent[nonce] = (peer, now + self._board.send_cost_s, timed)
+        self._sent[nonce] = (peer, now, timed)
         return nonce
+
+    def left(self, nonce: int, at_s: float | None) -> None:
+        """When the ping really left; None where it did not yet."""
+        sent = self._sent.get(nonce)
+        if sent is not None:
+            self._sent[nonce] = (sent[0], sent[1], False) if at_s is None else (sent[0], at_s, sent[2])
 
     # --- the schedule of timed pings ---
 
@@ -118,8 +126,7 @@ class Pings:
 
     def ack_for(self, ping: Ping, received_at: float, now: float) -> Ack:
         """The answer to a ping that arrived at `received_at`."""
-        held_s = now + self._board.send_cost_s - received_at
-        hold_us = min(MAX_HOLD_US, max(0, round(held_s * 1e6)))
+        hold_us = hold_us_of(now - received_at)
         overloaded = now < self._board.overloaded_until_s
         return Ack(ping.nonce, self._board.incarnation, hold_us, overloaded, self._coordinate.wire())
 
@@ -131,7 +138,7 @@ class Pings:
         if reliable:
             self._board.send(peer, ack, coalesce="ack")
         else:
-            self._board.send_datagram(peer, ack)
+            self._board.send_datagram(peer, ack, received_at)
 
     def handle_ack(self, peer: NodeId, ack: Ack, received_at: float, now: float) -> None:
         """Matches an ack to its ping and takes the sample. Unknown, repeated or foreign nonces change nothing."""
@@ -144,7 +151,7 @@ class Pings:
         if link is None or not sent[2] or ack.overloaded or received_at < self._board.overloaded_until_s:
             return
         sample_s = received_at - sent[1] - ack.hold_us / 1e6
-        if -SEND_COST_ERROR_S < sample_s < SHORTEST_S:
+        if -STAMP_ERROR_S < sample_s < SHORTEST_S:
             sample_s = SHORTEST_S
         was_corroborated = link.rtt.corroborated(now, self._board.settings)
         if link.rtt.add(sample_s, now, self._board.settings):
@@ -163,6 +170,11 @@ class Pings:
             link.reported_rtt_ms = new_ms
             self._board.store.changes += 1
             self._board.emit(RttChanged(link.peer, old_ms, new_ms, link.rtt.samples, link.facts.path.value))
+
+
+def hold_us_of(held_s: float) -> int:
+    """As an ack carries it."""
+    return min(MAX_HOLD_US, max(0, round(held_s * 1e6)))
 
 
 def changed(old_s: float, new_s: float, board: Board) -> bool:

@@ -140,7 +140,7 @@ class Relaying:
         board.send(carrier, board.trust.sign_relay(relay))
         return True
 
-    def handle(self, via: NodeId, relay: Relay, now: float) -> tuple[NodeId, Message] | None:
+    def handle(self, via: NodeId, relay: Relay, received_at: float, now: float) -> tuple[NodeId, Message] | None:
         """A relay from the link to `via`: carried on if it is for a neighbour; if it is for us, its source and message.
 
         Forged, repeated and reordered ones give None; so do messages with which membership is done itself.
@@ -159,9 +159,11 @@ class Relaying:
             board.emit(RecordRejected(source, via, "relay", "signature of the source does not verify"))
             return None
         self._seen[source] = relay.sequence
-        return self._open(source, via, relay, now)
+        return self._open(source, via, relay, received_at, now)
 
-    def _open(self, source: NodeId, carrier: NodeId, relay: Relay, now: float) -> tuple[NodeId, Message] | None:
+    def _open(
+        self, source: NodeId, carrier: NodeId, relay: Relay, received_at: float, now: float
+    ) -> tuple[NodeId, Message] | None:
         try:
             message = decode_message(relay.payload)
         except WireError as error:
@@ -171,18 +173,18 @@ class Relaying:
             return None
         self.carrier_found(source, carrier, now)
         if isinstance(message, Ping):
-            self._send_through(carrier, source, self.pings.ack_for(message, now, now))
+            self._send_through(carrier, source, self.pings.ack_for(message, received_at, now))
             return None
         if isinstance(message, Ack):
-            self._ack(source, message, now)
+            self._ack(source, message, received_at, now)
             return None
         return source, message
 
-    def _ack(self, source: NodeId, ack: Ack, now: float) -> None:
+    def _ack(self, source: NodeId, ack: Ack, received_at: float, now: float) -> None:
         path = self.paths.get(source)
         if path is None or path.nonce != ack.nonce:
             return
         path.nonce = None
-        if not ack.overloaded and now >= self._board.overloaded_until_s:
-            path.rtt.add(now - path.sent_at_s - ack.hold_us / 1e6, now, self._board.settings)
+        if not ack.overloaded and received_at >= self._board.overloaded_until_s:
+            path.rtt.add(received_at - path.sent_at_s - ack.hold_us / 1e6, now, self._board.settings)
             self._board.store.changes += 1

@@ -191,16 +191,18 @@ class Channel:
             text = f"{len(self._queue)} frames ({self._queue.queued_bytes} bytes) wait for the peer to read"
             self._user.overwhelmed(RefusalCode.SLOW_READER, text, now_s)
 
-    def send_datagram(self, message: Message) -> None:
-        """Send a probe, or drop it where congestion control holds too many back. Raises `WireError` for a message
-        that is no probe, or one above 1,100 bytes: QUIC could never send it, and would hold back all later ones."""
+    def send_datagram(self, message: Message) -> bool:
+        """Send a probe; False where it was dropped, since congestion control holds too many back. Raises `WireError`
+        for a message that is no probe, or one above 1,100 bytes: QUIC could never send it, and would hold back all
+        later ones."""
         data = encode_datagram(message)
         if not self._is_open or self.connection.pending_datagrams >= self._settings.pending_datagrams:
             self._counters.datagrams_dropped += 1
-            return
+            return False
         self.connection.send_datagram_frame(data)
         self._counters.datagrams_sent += 1
         self._counters.datagram_bytes_sent += len(data)
+        return True
 
     def ask(self) -> int:
         """Ask for a sign of life; the number of the question comes back with `answered`. A QUIC ping proves that the

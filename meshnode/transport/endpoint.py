@@ -159,13 +159,15 @@ class Endpoint:
             link.channel.send(message, coalesce, self._clock())
             self._switchboard.touch(link)
 
-    def send_datagram(self, peer: NodeId, message: Message) -> None:
-        """Send a probe at once, best effort; dropped where no link is up. Raises `WireError` for one that is none or is
-        larger than 1,100 bytes."""
+    def send_datagram(self, peer: NodeId, message: Message) -> float | None:
+        """Send a probe at once, best effort; dropped where no link is up. Returns the moment it was handed to the
+        kernel (s of the clock); None where that has not happened: it was dropped, or congestion control holds it back.
+        Raises `WireError` for one that is none or is larger than 1,100 bytes."""
         link = self._judge.current(peer)
-        if link is not None:
-            link.channel.send_datagram(message)
-            self._switchboard.flush(link)
+        if link is None or not link.channel.send_datagram(message):
+            return None
+        sent_at_s = self._switchboard.flush(link)
+        return None if link.channel.connection.pending_datagrams else sent_at_s
 
     def open_stream(self, peer: NodeId) -> LinkStream | None:
         """A new stream on the link to `peer`; None where no link is up, or the peer allows no more streams. `peer`

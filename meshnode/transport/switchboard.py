@@ -162,18 +162,23 @@ class Switchboard:
             self._flush_due = True
             self._loop.call_soon(self._flush_touched)
 
-    def flush(self, link: Link) -> None:
-        """Send what the link has now, bury it if it has ended, else see to its timer."""
+    def flush(self, link: Link) -> float | None:
+        """Send what the link has now, bury it if it has ended, else see to its timer. Returns when the first packet
+        went, which carries the datagrams; None where there was nothing to send."""
         now_s = self._clock()
         self._touched.pop(link.number, None)
         last: bytes | None = None
+        sent_at_s: float | None = None
         for packet in link.channel.flush(now_s):
             last = packet.data
+            if sent_at_s is None:
+                sent_at_s = self._clock()
             self._send(link, packet.data, packet.to)
         if link.ended is not None:
             self._bury(link, last, now_s)
         else:
             self._arm(link, now_s)
+        return sent_at_s
 
     def _flush_touched(self) -> None:
         self._flush_due = False

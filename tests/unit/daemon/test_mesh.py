@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -15,14 +16,15 @@ import pytest
 from mesh_of_members import MeshOfMembers
 
 from meshnode.admission import Admission, MemberTrust
-from meshnode.events import Event, NodeStalled
+from meshnode.events import Event, NodeStalled, RttChanged
 from meshnode.membership import LOCAL, LinkFacts, LocalNode, Membership, OfferDraft, PathKind
 from meshnode.mesh import Mesh
 from proto.ids import BootId, NodeId
-from proto.messages import Confirm, ConfirmRequest, Delta, Message, RefusalCode, Revocations, ViewHash
+from proto.messages import Ack, Confirm, ConfirmRequest, Delta, Message, Ping, RefusalCode, Revocations, ViewHash
 from proto.parts import Role
 
 BOOT = BootId(bytes(16))
+M = TypeVar("M", bound=Message)
 
 
 @dataclass
@@ -31,12 +33,15 @@ class Journal:
 
     entries: list[tuple[str, object]] = field(default_factory=list)
     mesh: Mesh | None = None
+    datagram_left: Callable[[], float | None] = lambda: None
+    """When the datagram that is being sent leaves; None holds it back."""
 
     def send(self, peer: NodeId, message: Message, coalesce: str | None = None) -> None:
         self.entries.append(("send", message))
 
-    def send_datagram(self, peer: NodeId, message: Message) -> None:
+    def send_datagram(self, peer: NodeId, message: Message) -> float | None:
         self.entries.append(("datagram", message))
+        return self.datagram_left()
 
     def dial(self, peer: NodeId, addresses: Iterable[str]) -> None:
         self.entries.append(("dial", tuple(addresses)))
@@ -55,6 +60,9 @@ class Journal:
     def sent(self, kind: type[Message]) -> list[Message]:
         return [entry for what, entry in self.entries if what == "send" and isinstance(entry, kind)]
 
+    def datagrams(self, kind: type[M]) -> list[M]:
+        return [entry for what, entry in self.entries if what == "datagram" and isinstance(entry, kind)]
+
 
 class Driven:
     """One real driver over a real machine and a real admission, at a clock that a test moves."""
@@ -65,6 +73,7 @@ class Driven:
         self.events: list[Event] = []
         self.in_use: list[str] = []
         self.removals = 0
+        self.disk_s = 0.0
         identity = admission.identity
         local = LocalNode(
             identity.node, admission.mesh, Role.WORKER, identity.boot_id, incarnation=1, chain=admission.chain
@@ -73,11 +82,16 @@ class Driven:
         machine = Membership(local, LOCAL, trust, random.Random(7), self.now)
         self.mesh = Mesh(
             machine, local, admission,
-            clock=lambda: self.now, emit=self.events.append, persist_incarnation=self.journal.persist,
+            clock=lambda: self.now, emit=self.events.append, persist_incarnation=self._persist,
             identity_in_use=self.in_use.append, removed=self._removed,
         )  # fmt: skip
         self.journal.mesh = self.mesh
+        self.journal.datagram_left = lambda: self.now
         self.mesh.attach(self.journal)
+
+    def _persist(self, incarnation: int) -> None:
+        self.now += self.disk_s
+        self.journal.persist(incarnation)
 
     def _removed(self) -> None:
         self.removals += 1
@@ -215,3 +229,35 @@ def test_most_observed_address_comes_first(members: tuple[Admission, Admission])
     for peer, address in (("a", "1.1.1.1:1"), ("b", "2.2.2.2:2"), ("c", "2.2.2.2:2")):
         driven.mesh.observed_address(NodeId(peer * 52), address)
     assert driven.mesh.observed_addresses() == ("2.2.2.2:2", "1.1.1.1:1")
+
+
+def test_what_a_node_does_before_its_ping_leaves_is_no_part_of_the_path(members: tuple[Admission, Admission]) -> None:
+    driven = Driven(members[0])
+    peer = members[1].identity.node
+    driven.disk_s = 0.2
+    driven.link(peer, floor=41)
+    ping = driven.journal.datagrams(Ping)[0]
+    left_at_s = driven.now
+    driven.now += 0.5
+    driven.mesh.datagram(peer, Ack(ping.nonce, 1, hold_us=20_000), left_at_s + 0.030)
+    assert [event.new_ms for event in driven.events if isinstance(event, RttChanged)] == [pytest.approx(10.0)]
+
+
+def test_ping_that_waits_for_room_on_the_path_is_not_timed(members: tuple[Admission, Admission]) -> None:
+    driven = Driven(members[0])
+    peer = members[1].identity.node
+    driven.journal.datagram_left = lambda: None
+    driven.link(peer)
+    ping = driven.journal.datagrams(Ping)[0]
+    driven.now += 0.03
+    driven.mesh.datagram(peer, Ack(ping.nonce, 1, hold_us=0), driven.now)
+    assert [event for event in driven.events if isinstance(event, RttChanged)] == []
+
+
+def test_ack_says_how_long_its_ping_was_held_until_it_is_sent(members: tuple[Admission, Admission]) -> None:
+    driven = Driven(members[0])
+    peer = members[1].identity.node
+    driven.link(peer)
+    driven.disk_s = 0.2
+    driven.mesh.datagram(peer, Ping(7, 1, accused_at=driven.mesh.incarnation), driven.now - 0.05)
+    assert [(ack.nonce, ack.hold_us) for ack in driven.journal.datagrams(Ack)] == [(7, 250_000)]

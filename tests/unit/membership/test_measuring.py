@@ -6,10 +6,14 @@ import math
 import random
 
 import pytest
+from making_memberships import Lone
 
 from meshnode.membership.coordinates import LocalCoordinate, estimate_us
 from meshnode.membership.rtt import RttEstimator
 from meshnode.membership.settings import LAN
+from meshnode.membership.trust import UNSIGNED
+from proto.codec import decode_message, encode_message
+from proto.messages import Ack, Ping, Relay
 
 
 def measured(*samples_ms: float, every_s: float = 1.0) -> RttEstimator:
@@ -84,3 +88,19 @@ def test_peer_that_lies_about_its_place_moves_a_node_by_no_more_than_the_measure
     point = LocalCoordinate(random.Random(1))
     point.update("liar", 0.010, (1e300, -1e300, 0.0, 0.0, 1e300, 1e-9))
     assert all(math.isfinite(value) and abs(value) <= 1e9 for value in point.wire())
+
+
+def test_time_for_which_an_answer_waited_to_be_read_is_no_part_of_a_carried_path() -> None:
+    us = Lone()
+    carrier = us.meets()
+    source = us.meets(linked=False, via=carrier)
+    greeting = Relay(source.node, us.node, 1, encode_message(Ping(7, 1)), UNSIGNED)
+    us.receives(carrier, source.trust.sign_relay(greeting))
+    carried = [decode_message(relay.payload) for relay in us.sent(Relay, carrier)]
+    ping = next(message for message in carried if isinstance(message, Ping))
+    answer = Relay(source.node, us.node, 2, encode_message(Ack(ping.nonce, 1, 20_000)), UNSIGNED)
+    came_at_s, us.now_s = us.now_s + 0.060, us.now_s + 0.5
+    us.machine.receive(carrier.node, source.trust.sign_relay(answer), came_at_s, us.now_s)
+    rtt = us.machine.view(us.now_s).nodes[source.node].rtt
+    assert rtt is not None
+    assert rtt.min_ms == pytest.approx(40.0)
