@@ -184,6 +184,10 @@ class Membership:
         order = None if entry is None else entry.order_of(kind)
         return order if order != NOTHING else None
 
+    def held(self) -> Iterable[NodeEntry]:
+        """Every entry as it is now, for whoever checks the machine from outside; nobody may change one."""
+        return self._board.store.entries.values()
+
     def floor_of(self, node: NodeId) -> int:
         """The incarnation that `node` must exceed to come back here; told to it when a link is made."""
         return self._board.store.floor_of(node)

@@ -7,6 +7,7 @@ acknowledgements."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from hashlib import blake2b
 
 import msgspec
 
@@ -36,6 +37,7 @@ class Counts:
         self.deaths: list[tuple[float, NodeId, NodeId]] = []
         """(moment, observer, victim)."""
         self.suspicions: list[tuple[float, NodeId, NodeId]] = []
+        self._digest = blake2b(digest_size=8)
         self._last: Message | None = None
         self._last_bytes = 0
         self.start_over()
@@ -67,10 +69,18 @@ class Counts:
         self.by_event[event.name] += 1
         if type(event) is PeerUpdated:
             return
+        self._digest.update(f"{self._clock.now_s!r} {node} {event!r}\n".encode())
         if isinstance(event, PeerDead):
             self.deaths.append((self._clock.now_s, node, NodeId(event.peer)))
         elif isinstance(event, PeerSuspect):
             self.suspicions.append((self._clock.now_s, node, NodeId(event.peer)))
+
+    def digest(self) -> bytes:
+        """8 bytes over every event so far but updates, with moment and observer, and over the number of messages: the
+        same in two runs that went alike."""
+        whole = self._digest.copy()
+        whole.update(repr((sorted(self.by_event.items()), self.messages, self.probes)).encode())
+        return whole.digest()
 
     def gossip_bytes_per_s(self, nodes: int) -> float:
         """Mean gossip bytes a node sent per second since `start_over`."""

@@ -27,7 +27,7 @@ class Figure:
 
     def line(self) -> str:
         """For people: `detected by all, p95: 2.41 s (target 3 s)`."""
-        value = "never" if math.isinf(self.value) else f"{self.value:.4g} {self.unit}".rstrip()
+        value = f"{_shown(self.value)} {self.unit}".rstrip()
         if self.at_most is None:
             return f"{self.name}: {value}"
         verdict = "" if self.met else "  MISSED"
@@ -55,6 +55,8 @@ class Report:
     wall_s: float = 0.0
     steps: int = 0
     rules_checked: int = 0
+    digest: str = ""
+    """Of every event but updates, its moment and observer, in order: equal for two runs that went alike."""
     figures: list[Figure] = field(default_factory=list)
     broken: str | None = None
 
@@ -81,9 +83,11 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people, one line per figure."""
-        head = f"{self.scenario}: {self.nodes} nodes, seed {self.seed}, {self.virtual_s:.0f} virtual s in "
-        head += f"{self.wall_s:.1f} s, {self.steps} steps, {self.rules_checked} reports checked"
-        tail = [f"BROKEN RULE: {self.broken} (replay with seed {self.seed})"] if self.broken else []
+        head = f"{self.scenario}: {self.nodes} nodes, {self.virtual_s:,.0f} virtual s in {self.wall_s:.1f} s; "
+        head += f"{self.steps:,} steps, {self.rules_checked:,} times the rules held; "
+        head += f"run {self.digest} of seed {self.seed}"
+        replay = f"meshnode simulate {self.scenario} --seed {self.seed}"
+        tail = [f"  BROKEN RULE: {self.broken}", f"  replay: {replay}"] if self.broken else []
         return [head, *(f"  {figure.line()}" for figure in self.figures), *tail]
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,10 +100,20 @@ class Report:
             "wall_s": self.wall_s,
             "steps": self.steps,
             "rules_checked": self.rules_checked,
+            "digest": self.digest,
             "figures": [figure.to_dict() for figure in self.figures],
             "broken": self.broken,
             "passed": self.passed,
         }
+
+
+def _shown(value: float) -> str:
+    """Counts whole, measures with four digits, never with an exponent."""
+    if math.isinf(value):
+        return "never"
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

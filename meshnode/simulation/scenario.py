@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from meshnode.simulation.report import Report
 from meshnode.simulation.rules import RuleBroken
@@ -44,6 +45,8 @@ class Stage:
         self.report.virtual_s = sum(world.clock.now_s for world in self._worlds)
         self.report.steps = sum(world.clock.happened for world in self._worlds)
         self.report.rules_checked = sum(world.rules.checked for world in self._worlds)
+        digests = b"".join(world.counts.digest() for world in self._worlds)
+        self.report.digest = blake2b(digests, digest_size=4).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from meshnode.simulation.keys import REAL_UP_TO, Keyring
 from meshnode.simulation.large_pages import LargePages
 from meshnode.simulation.oracle import ORACLE_CHAIN, Oracle
 from meshnode.simulation.paths import Paths, Terrain
-from meshnode.simulation.rules import Rules
+from meshnode.simulation.rules import AUDITED_UP_TO, Rules
 from meshnode.simulation.wire import SimulatedLink, Station, Wire
 from proto.ids import BootId, MeshId, NodeId, mesh_id_of, node_id_of
 from proto.messages import Message
@@ -98,6 +98,8 @@ class SimulatedNode:
         self.machine: Membership | None = None
         self._poll_at_s = float("inf")
         self._run = 0
+        self._performing = 0
+        self._audited_at_change = -1
         self._inbox: deque[Callable[[], None]] = deque()
 
     # --- life ---
@@ -121,6 +123,7 @@ class SimulatedNode:
         self.machine = Membership(local, world.plan.settings, self.member.trust, own_rng, now)
         self.is_running, self.started_s, self.blocked_until_s = True, now, 0.0
         self._run += 1
+        self._audited_at_change = -1
         self._inbox.clear()
         self._poll_at_s = float("inf")
         world.rules.started(self.node)
@@ -220,8 +223,9 @@ class SimulatedNode:
     # --- carrying out ---
 
     def perform(self, effects: Iterable[Effect]) -> None:
-        """Carries out effects in order, then sees to the next poll."""
+        """Carries out effects in order, then sees to the next poll. Closing a link is an input within an input."""
         world = self.world
+        self._performing += 1
         for effect in effects:
             kind = type(effect)
             if kind is SendDatagram:
@@ -234,7 +238,16 @@ class SimulatedNode:
                 world.report(self, effect.event)  # type: ignore[union-attr]
             else:
                 self._perform_rarely(effect)
+        self._performing -= 1
+        if not self._performing and world.is_audited:
+            self._audit()
         self.reschedule()
+
+    def _audit(self) -> None:
+        machine = self.machine
+        if machine is not None and machine.changes != self._audited_at_change:
+            self._audited_at_change = machine.changes
+            self.world.rules.audit(self.node, machine.held(), self.world.clock.now_s)
 
     def _perform_rarely(self, effect: Effect) -> None:
         if isinstance(effect, Dial):
@@ -292,6 +305,7 @@ class World:
             self.paths.place(member.node)
         self.ids = list(self.nodes)
         self.counts = Counts(self.clock)
+        self.is_audited = plan.nodes <= AUDITED_UP_TO
         self.rules = Rules(self.issued, {node: index for index, node in enumerate(self.ids)})
         stations: dict[NodeId, Station] = dict(self.nodes)
         self.wire = Wire(self.clock, self.paths, stations, plan.icmp)

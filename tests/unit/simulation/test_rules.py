@@ -6,10 +6,12 @@ import pytest
 
 from meshnode.events import Event, PeerDead, PeerJoined, PeerLeft, PeerReturned, PeerSuspect, PeerUpdated
 from meshnode.membership.local import OfferDraft
+from meshnode.membership.records import NodeEntry
+from meshnode.membership.view import Status
 from meshnode.simulation.oracle import Oracle
 from meshnode.simulation.rules import RuleBroken, Rules
 from proto.ids import NodeId, node_id_of
-from proto.parts import OfferPart, Role
+from proto.parts import OfferPart, PartKind, Role, SignedPart
 
 OBSERVER, PEER = node_id_of(b"o" * 32), node_id_of(b"p" * 32)
 
@@ -62,3 +64,42 @@ def test_what_must_not_happen_is_noticed(rules: Rules, before: tuple[Event, ...]
         rules.check(OBSERVER, each, 1.0)
     with pytest.raises(RuleBroken, match=what):
         rules.check(OBSERVER, event, 2.0)
+
+
+def held(status: Status = Status.ALIVE, incarnation: int = 1, offer: int | None = None) -> NodeEntry:
+    """`PEER` as an observer holds it, with its offer of that version."""
+    entry = NodeEntry(PEER, Role.WORKER, incarnation, 0.0)
+    entry.status = status
+    if offer is not None:
+        entry.offer, entry.offer_signed = an_offer_of(PEER, offer), SignedPart(PartKind.OFFER, b"", bytes(64))
+    return entry
+
+
+def test_what_was_reported_and_signed_may_be_held(rules: Rules) -> None:
+    rules.audit(OBSERVER, [held(offer=1)], 1.0)
+    rules.audit(OBSERVER, [held(offer=2)], 1.0)
+    rules.check(OBSERVER, PeerDead(PEER, 1, (OBSERVER,), 1.0), 2.0)
+    rules.audit(OBSERVER, [held(Status.DEAD, offer=2)], 2.0)
+    rules.check(OBSERVER, PeerLeft(PEER, 1), 3.0)
+    rules.audit(OBSERVER, [held(Status.LEFT, offer=2)], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("reported", "before", "now", "what"),
+    [
+        ((), held(incarnation=3), held(incarnation=2), "at incarnation 2, after 3"),
+        ((), held(offer=2), held(offer=1), "aged part"),
+        ((), held(), held(offer=3), "nobody signed"),
+        ((), held(), held(Status.DEAD), "never said so"),
+        ((PeerDead(PEER, 1, (OBSERVER,), 1.0),), held(Status.DEAD), held(), "alive, after dead"),
+        ((PeerLeft(PEER, 1),), held(Status.LEFT), held(Status.SUSPECT), "suspect, after left"),
+    ],
+)
+def test_what_must_not_be_held_is_noticed(
+    rules: Rules, reported: tuple[Event, ...], before: NodeEntry, now: NodeEntry, what: str
+) -> None:
+    for event in reported:
+        rules.check(OBSERVER, event, 1.0)
+    rules.audit(OBSERVER, [before], 1.0)
+    with pytest.raises(RuleBroken, match=what):
+        rules.audit(OBSERVER, [now], 2.0)
