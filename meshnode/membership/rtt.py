@@ -18,24 +18,28 @@ from meshnode.membership.view import RttFigure, RttSource
 MAX_SAMPLE_S = 600.0
 """Longer is a clock jump, no path."""
 SHIFT_SAMPLES = 4
-"""So many samples in a row all above the window's minimum by `SHIFT` mean that the path changed."""
+"""At least so many samples in a row, spread over `rtt_spread_s`, say that the path got worse: each is above the
+window's minimum by `SHIFT`, and above nine tenths of the samples before them. The latter is what jitter does not do:
+of n samples in no order the last four are the largest with a chance of 24 / n^4."""
 SHIFT = 1.5
+STRAYS = 0.1
+KEPT_SAMPLES = 32
 
 
 class RttEstimator:
     """Samples of one path. All values in seconds; `figure()` speaks milliseconds."""
 
-    __slots__ = ("_recent", "_window", "first_at_s", "last_at_s", "samples", "smoothed_s", "variation_s")
+    __slots__ = ("_newest", "_window", "first_at_s", "last_at_s", "samples", "smoothed_s", "variation_s")
 
     def __init__(self) -> None:
         self._window: deque[tuple[float, float]] = deque()
-        self._recent: deque[tuple[float, float]] = deque(maxlen=SHIFT_SAMPLES)
+        self._newest: deque[tuple[float, float]] = deque(maxlen=KEPT_SAMPLES)
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything: the path changed."""
         self._window.clear()
-        self._recent.clear()
+        self._newest.clear()
         self.samples = 0
         self.smoothed_s = 0.0
         self.variation_s = 0.0
@@ -55,7 +59,7 @@ class RttEstimator:
             self.smoothed_s += (sample_s - self.smoothed_s) / 8
         self.samples += 1
         self.last_at_s = now
-        self._recent.append((now, sample_s))
+        self._newest.append((now, sample_s))
         self._slide(sample_s, now, settings)
         return True
 
@@ -67,20 +71,33 @@ class RttEstimator:
         window.append((now, sample_s))
         while window[0][0] < now - settings.rtt_window_s:
             window.popleft()
-        shifted_s = SHIFT * window[0][1] + settings.rtt_change_s
-        if sample_s <= shifted_s or len(self._recent) < SHIFT_SAMPLES:
-            return
-        if min(sample for _, sample in self._recent) > shifted_s and self._recent[0][0] > window[0][0]:
-            self._start_over_from_recent()
+        if sample_s > self._shifted_s(settings):
+            self._look_for_shift(now, settings)
 
-    def _start_over_from_recent(self) -> None:
+    def _shifted_s(self, settings: MembershipSettings) -> float:
+        return SHIFT * self._window[0][1] + settings.rtt_change_s
+
+    def _look_for_shift(self, now: float, settings: MembershipSettings) -> None:
         """The path got worse for good: the old minimum would hide it for the rest of the window."""
+        newest = list(self._newest)
+        late = next((n for n in range(SHIFT_SAMPLES, len(newest)) if now - newest[-n][0] >= settings.rtt_spread_s), 0)
+        if not late:
+            return
+        earlier = sorted(sample for _, sample in newest[:-late])
+        least_s = min(sample for _, sample in newest[-late:])
+        if not earlier or least_s <= max(self._shifted_s(settings), earlier[int((1 - STRAYS) * (len(earlier) - 1))]):
+            return
+        self._start_over(newest[-late:])
+
+    def _start_over(self, samples: list[tuple[float, float]]) -> None:
         self._window.clear()
-        for at, sample in self._recent:
+        self._newest.clear()
+        self._newest.extend(samples)
+        for at, sample in samples:
             while self._window and self._window[-1][1] >= sample:
                 self._window.pop()
             self._window.append((at, sample))
-        self.smoothed_s = sum(sample for _, sample in self._recent) / len(self._recent)
+        self.smoothed_s = sum(sample for _, sample in samples) / len(samples)
 
     @property
     def min_s(self) -> float:

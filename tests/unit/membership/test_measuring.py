@@ -40,8 +40,32 @@ def test_figure_is_the_least_of_the_window_and_forgets_what_is_older() -> None:
 def test_one_spike_leaves_the_figure_and_a_worse_path_moves_it_after_four_samples() -> None:
     rtt = measured(10.0, 10.0, 80.0)
     assert rtt.min_s == pytest.approx(0.010)
-    rtt = measured(10.0, 60.0, 61.0, 62.0, 60.5)
+    rtt = measured(10.0, 60.0, 61.0, 62.0, 60.5, every_s=2.0)
     assert rtt.min_s == pytest.approx(0.060)
+
+
+def test_path_that_gets_worse_after_a_stray_spike_is_followed() -> None:
+    rtt = measured(*[10.0] * 10, 80.0, *[10.0] * 10, 60.0, 61.0, 62.0, 60.5, every_s=2.0)
+    assert rtt.min_s == pytest.approx(0.060)
+    assert rtt.smoothed_s == pytest.approx(0.0609, rel=0.01)
+
+
+def test_queue_that_fills_for_a_moment_is_no_worse_path() -> None:
+    rtt = measured(*[10.0] * 10)
+    for number in range(6):
+        rtt.add(0.080, 10.0 + 0.1 * number, LAN)
+    assert rtt.min_s == pytest.approx(0.010)
+
+
+def test_figure_stays_the_least_of_the_window_on_a_path_with_more_jitter_than_length() -> None:
+    rng = random.Random(5)
+    rtt = RttEstimator()
+    samples: list[tuple[float, float]] = []
+    for number in range(2000):
+        at_s, sample_s = 0.5 * number, 0.010 + rng.uniform(0, 0.02) + rng.uniform(0, 0.02)
+        samples = [sample for sample in samples if sample[0] >= at_s - LAN.rtt_window_s] + [(at_s, sample_s)]
+        rtt.add(sample_s, at_s, LAN)
+        assert rtt.min_s == min(sample for _, sample in samples)
 
 
 def test_link_is_corroborated_by_two_samples_that_are_spread_and_fresh() -> None:
