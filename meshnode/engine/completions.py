@@ -27,7 +27,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from meshnode.engine.wishes import CompletionWish, WrongWish, parse_completion
+from meshnode.engine.wishes import CompletionWish, parse_completion
+from meshnode.engine.wrong_wish import WrongWish
 
 Json = dict[str, Any]
 DONE: Final = b"data: [DONE]\n\n"
@@ -141,14 +142,12 @@ class ModelRoutes:
             body = await request.body()
             self._require_size(len(body))
             wish = parse_completion(body, chat=chat)
-            await anyio.to_thread.run_sync(self._require_room, wish)
+            await anyio.to_thread.run_sync(self._require_sense, wish)
         except WrongWish as wrong:
-            return JSONResponse(wrong.to_dict(), status_code=400)
+            return JSONResponse(wrong.to_dict(), status_code=wrong.status)
         job = Job(wish)
         self._thread.take(job)
-        if wish.stream:
-            return StreamingResponse(self._streamed(job), media_type="text/event-stream")
-        return await self._whole(job, request)
+        return await (self._begun(job, request) if wish.stream else self._whole(job, request))
 
     def _require_size(self, size_bytes: int) -> None:
         most_bytes = self._llama.n_ctx() * BYTES_PER_TOKEN + BYTES_BESIDE
@@ -156,25 +155,47 @@ class ModelRoutes:
             message = f"{size_bytes} bytes do not fit the context of {self._llama.n_ctx()} tokens"
             raise WrongWish("body", message, code="context_length_exceeded")
 
-    def _require_room(self, wish: CompletionWish) -> None:
-        """A plain prompt is counted before it waits for its turn; a chat is counted by its template, when it runs."""
+    def _require_sense(self, wish: CompletionWish) -> None:
+        """What only the model can tell, told before the request waits for its turn. A chat is counted by its template,
+        when it runs."""
         prompt = wish.options.get("prompt")
         if isinstance(prompt, str):
             count = len(self._llama.tokenize(prompt.encode(), add_bos=True, special=True))
             if count >= self._llama.n_ctx():
                 raise _over_context(count, self._llama.n_ctx())
+        elif prompt is not None and not all(0 <= token < self._llama.n_vocab() for token in prompt):
+            raise WrongWish("prompt", f"found a token outside of 0 to {self._llama.n_vocab() - 1}, this model's tokens")
+        for name, schema in wish.schemas.items():
+            self._llama.check_schema(name, schema)
 
     # --- the two kinds of answers ---
 
-    async def _streamed(self, job: Job) -> AsyncIterator[bytes]:
-        async for step in job.steps():
+    async def _begun(self, job: Job, request: Request) -> Response:
+        """A stream's head goes out with its first token: what is refused before that has a status of its own."""
+        steps = job.steps()
+        first: Json | WrongWish | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when_gone, request, job, tasks.cancel_scope)
+            first = await anext(steps, None)
+            tasks.cancel_scope.cancel()
+        if isinstance(first, WrongWish):
+            return JSONResponse(first.to_dict(), status_code=first.status)
+        return StreamingResponse(self._streamed(job, first, steps), media_type="text/event-stream")
+
+    async def _streamed(
+        self, job: Job, first: Json | None, steps: AsyncIterator[Json | WrongWish]
+    ) -> AsyncIterator[bytes]:
+        last = first
+        if first is not None:
+            yield _event({**first, "model": self._model})
+        async for step in steps:
             if isinstance(step, WrongWish):
                 yield _event(step.to_dict())
                 return
+            last = step
             yield _event({**step, "model": self._model})
-        if job.wish.include_usage:
-            kind = "chat.completion.chunk" if job.wish.chat else "text_completion"
-            yield _event({"object": kind, "model": self._model, "choices": [], "usage": job.usage})
+        if job.wish.include_usage and last is not None:
+            yield _event({**last, "model": self._model, "choices": [], "usage": job.usage})
         yield DONE
 
     async def _whole(self, job: Job, request: Request) -> Response:
@@ -189,7 +210,7 @@ class ModelRoutes:
                     chunks.append(step)
             tasks.cancel_scope.cancel()
         if wrong is not None:
-            return JSONResponse(wrong.to_dict(), status_code=500 if wrong.code == "engine_error" else 400)
+            return JSONResponse(wrong.to_dict(), status_code=wrong.status)
         whole = (joined_chat if job.wish.chat else joined_text)(chunks)
         return JSONResponse({**whole, "model": self._model, "usage": job.usage})
 

@@ -5,11 +5,15 @@ What lives here: `CountingLlama`. Imported in the model's process only: it bring
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as low
 from llama_cpp import Llama
+from llama_cpp.llama_grammar import LlamaGrammar
+
+from meshnode.engine.wrong_wish import WrongWish
 
 
 class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
@@ -37,6 +41,14 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
                 return
             self.completion_tokens += 1
             yield token
+
+    def check_schema(self, field: str, schema: dict[str, Any]) -> None:
+        """Raises `WrongWish` for a schema that makes no grammar: the base class would take any JSON instead, unsaid."""
+        try:
+            LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
+        except Exception as error:  # whatever its converter meets in a schema it does not know
+            problem = f"the engine can make no grammar of this schema: {type(error).__name__}: {error}"
+            raise WrongWish(field, problem[:300]) from error
 
     def _check_grammar(self, grammar: Any) -> None:  # noqa: ANN401
         """The base class would hand the null pointer on that stands for one that can't be used, and crash."""

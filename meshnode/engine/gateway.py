@@ -27,7 +27,8 @@ from starlette.routing import Route
 
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.models import Models, Run, RunState
-from meshnode.engine.wishes import WrongWish, model_of
+from meshnode.engine.wishes import model_of
+from meshnode.engine.wrong_wish import WrongWish
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
 from meshnode.split import Chosen, Gate, choose_coordinator

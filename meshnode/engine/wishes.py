@@ -1,7 +1,7 @@
 """What a client may ask of a model, checked: the fields of OpenAI's completion requests that are honoured here.
 
-What lives here: `parse_completion`, `model_of`, their error. What does not: answering (`meshnode.engine.completions`).
-Pure; the node reads only the model's name, the model's process the rest.
+What lives here: `parse_completion`, `model_of`. What does not: a chat's own fields (`meshnode.engine.chat_wishes`),
+answering (`meshnode.engine.completions`). Pure; the node reads only the model's name, the model's process the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
+
+from meshnode.engine.chat_wishes import chat_options
+from meshnode.engine.wrong_wish import WrongWish, shown
 
 T = TypeVar("T")
 
@@ -24,38 +27,22 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "repeat_penalty": (0.0, 10.0),
 }
 _WHOLE: Final[Mapping[str, tuple[int, int]]] = {"top_k": (0, 1_000_000), "seed": (0, 2**32 - 1)}
-_NOT_HONOURED: Final = ("logprobs", "top_logprobs", "logit_bias", "echo", "suffix", "best_of")
-_CHAT_ONLY: Final = ("tools", "tool_choice", "response_format")
-_COUNTS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
-MAX_COUNT: Final = 1999
-"""Of what a schema repeats: llama.cpp takes no grammar that repeats something more often (llama-grammar.cpp)."""
+_NOT_HONOURED: Final = ("logprobs", "top_logprobs", "logit_bias", "echo", "suffix")
+_ONE_ANSWER: Final = ("n", "best_of")
 MAX_TOKENS: Final = 16_777_216
 MAX_STOPS: Final = 16
 
 
-class WrongWish(ValueError):
-    """A request that can't be answered, in OpenAI's shape."""
-
-    def __init__(self, field: str, message: str, code: str = "invalid_request") -> None:
-        self.field = field
-        self.message = message
-        self.code = code
-        super().__init__(f"{field}: {message}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The body of the answer."""
-        error = {"message": str(self), "type": "invalid_request_error", "param": self.field, "code": self.code}
-        return {"error": error}
-
-
 @dataclass(frozen=True)
 class CompletionWish:
-    """A checked request; `options` go to the engine as they are."""
+    """A checked request; `options` go to the engine as they are. `schemas` are those among them that must become
+    grammars, by field."""
 
     chat: bool
     stream: bool
     include_usage: bool
     options: dict[str, Any] = field(default_factory=dict)
+    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class _Named(msgspec.Struct):
@@ -74,7 +61,7 @@ def model_of(body: bytes) -> str:
     """The model that a request names. Raises `WrongWish`."""
     model = _decoded(body, _Named).model
     if model is None or not 0 < len(model) <= 512:
-        raise WrongWish("model", f"found {_shown(model)}, expected the name of a model: GET /v1/models lists them")
+        raise WrongWish("model", f"found {shown(model)}, expected the name of a model: GET /v1/models lists them")
     return model
 
 
@@ -95,90 +82,64 @@ def parse_completion(body: bytes, *, chat: bool) -> CompletionWish:
     """The wish in `body`. Fields that only describe the client (`user`, `metadata`) are ignored; one that would change
     the answer and can't be honoured is refused. Raises `WrongWish`."""
     content = read_request(body)
-    options: dict[str, Any] = dict([_messages(content) if chat else _prompt(content)])
-    if content.get("n") not in (None, 1):
-        raise WrongWish("n", f"found {_shown(content['n'])}, expected 1")
+    options, schemas = chat_options(content) if chat else ({"prompt": _prompt(content)}, {})
+    for name in _ONE_ANSWER:
+        if content.get(name) is not None:
+            _whole(name, content[name], 1, 1)
     for name in _NOT_HONOURED:
-        if content.get(name):
-            raise WrongWish(name, f"found {_shown(content[name])}; this server does not do that")
+        found = content.get(name)
+        # `logprobs: 0` of a text completion asks for the chosen tokens' own.
+        if found or (name == "logprobs" and found is not None and found is not False):
+            raise WrongWish(name, f"found {shown(found)}; this server does not do that")
     for name, bounds in _NUMBERS.items():
         if (value := content.get(name)) is not None:
             options[name] = _number(name, value, *bounds)
     for name, (least, most) in _WHOLE.items():
         if (value := content.get(name)) is not None:
             options[name] = _whole(name, value, least, most)
-    limit = content.get("max_completion_tokens", content.get("max_tokens"))
-    if limit is not None:
-        options["max_tokens"] = _whole("max_tokens", limit, 1, MAX_TOKENS)
+    for name in ("max_tokens", "max_completion_tokens"):
+        if (limit := content.get(name)) is not None:
+            options["max_tokens"] = _whole(name, limit, 1, MAX_TOKENS)
     if (stop := content.get("stop")) is not None:
         options["stop"] = _stops(stop)
-    if chat:
-        options |= {name: content[name] for name in _CHAT_ONLY if content.get(name) is not None}
-        for name in _CHAT_ONLY:
-            _check_schemas(name, options.get(name))
-    stream_options = content.get("stream_options") or {}
     return CompletionWish(
         chat=chat,
         stream=_switch("stream", content.get("stream")),
-        include_usage=isinstance(stream_options, dict) and stream_options.get("include_usage") is True,
+        include_usage=_include_usage(content.get("stream_options")),
         options=options,
+        schemas=schemas,
     )
 
 
-def _prompt(content: Mapping[str, Any]) -> tuple[str, Any]:
+def _prompt(content: Mapping[str, Any]) -> str | list[int]:
     prompt = content.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
-    is_tokens = isinstance(prompt, list) and bool(prompt) and all(isinstance(token, int) for token in prompt)
-    if not (isinstance(prompt, str) or is_tokens):
-        raise WrongWish("prompt", f"found {_shown(prompt)}, expected a text or a list of token numbers")
-    return "prompt", prompt
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
+        return prompt
+    raise WrongWish("prompt", f"found {shown(prompt)}, expected one text or one list of token numbers")
 
 
-def _messages(content: Mapping[str, Any]) -> tuple[str, Any]:
-    messages = content.get("messages")
-    good = isinstance(messages, list) and bool(messages) and all(_is_message(message) for message in messages)
-    if not good:
-        raise WrongWish("messages", f"found {_shown(messages)}, expected a list of objects with role and content")
-    return "messages", messages
-
-
-def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and isinstance(message.get("role"), str)
-
-
-def _check_schemas(name: str, value: object) -> None:
-    """Schemas become grammars, and the engine dies of, or never ends with, some: of patterns that fit nothing, of
-    characters numbered 0, of counts without bound. Another request's answer must not end by that. Looked for in all of
-    `value`, since a `$ref` may lead anywhere. Raises `WrongWish`."""
-    rest = [value]
-    while rest:
-        found = rest.pop()
-        if isinstance(found, str) and "\0" in found:
-            raise WrongWish(name, "found a character U+0000, which no grammar can have")
-        if isinstance(found, list):
-            rest += found
-        elif isinstance(found, dict):
-            rest += [*found, *found.values()]
-            if isinstance(found.get("pattern"), str):
-                raise WrongWish(
-                    name, "found `pattern` in a schema, which is not supported; use enum, format or lengths"
-                )
-            for count in _COUNTS & found.keys():
-                if isinstance(found[count], int | float) and found[count] > MAX_COUNT:
-                    raise WrongWish(name, f"found {count} {_shown(found[count])}, expected at most {MAX_COUNT}")
+def _include_usage(found: object) -> bool:
+    if found is None:
+        return False
+    if not isinstance(found, dict):
+        raise WrongWish("stream_options", f"found {shown(found)}, expected {{'include_usage': true or false}}")
+    return _switch("stream_options.include_usage", found.get("include_usage"))
 
 
 def _stops(stop: object) -> list[str]:
     stops = [stop] if isinstance(stop, str) else stop
     if isinstance(stops, list) and len(stops) <= MAX_STOPS and all(isinstance(each, str) and each for each in stops):
         return stops
-    raise WrongWish("stop", f"found {_shown(stop)}, expected a text or at most {MAX_STOPS} of them")
+    raise WrongWish("stop", f"found {shown(stop)}, expected a text or at most {MAX_STOPS} of them")
 
 
 def _number(name: str, value: object, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise WrongWish(name, f"found {_shown(value)}, expected a number from {least:g} to {most:g}")
+        raise WrongWish(name, f"found {shown(value)}, expected a number from {least:g} to {most:g}")
     if not least <= value <= most:
         raise WrongWish(name, f"found {value}, expected a number from {least:g} to {most:g}")
     return float(value)
@@ -186,7 +147,8 @@ def _number(name: str, value: object, least: float, most: float) -> float:
 
 def _whole(name: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise WrongWish(name, f"found {_shown(value)}, expected a whole number from {least} to {most}")
+        expected = f"a whole number from {least} to {most}" if least < most else str(least)
+        raise WrongWish(name, f"found {shown(value)}, expected {expected}")
     return value
 
 
@@ -194,9 +156,5 @@ def _switch(name: str, value: object) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise WrongWish(name, f"found {_shown(value)}, expected true or false")
+        raise WrongWish(name, f"found {shown(value)}, expected true or false")
     return value
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:60]
