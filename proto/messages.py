@@ -303,7 +303,10 @@ class IndirectAck(Message, frozen=True, tag="indirect_ack"):
 
 class Relay(Message, frozen=True, tag="relay"):
     """Carries `payload`, one encoded message of `source`, towards `target` through the receiver. Signed by the source
-    over (context, mesh, source, target, sequence, payload), so that the carrier can neither forge nor repeat it."""
+    over (context, mesh, source, target, sequence, payload), so that the carrier can neither forge nor repeat it.
+
+    A receiver reads a source's pings and acks only, until it has answered a ping of the receiver's: what was sent
+    before the receiver started is not taken for new."""
 
     source: WireNodeId
     target: WireNodeId

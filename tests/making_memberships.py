@@ -69,12 +69,21 @@ class Lone:
         self.now_s = 1000.0
         self.effects: list[Effect] = []
         self.node = node_id_of(self._rng.randbytes(32))
-        trust = self.oracle.trust_of(self.node, Role.WORKER)
-        local = LocalNode(
+        self._trust = self.oracle.trust_of(self.node, Role.WORKER)
+        self._settings = settings
+        self._local = LocalNode(
             node=self.node, mesh=mesh_id_of(self._rng.randbytes(32)), role=Role.WORKER,
             boot_id=BootId(self._rng.randbytes(16)), incarnation=1, chain=(b"chain",), addresses=("10.0.0.1:4411",),
         )  # fmt: skip
-        self.machine = Membership(local, settings, trust, random.Random(seed), self.now_s)
+        self.machine = Membership(self._local, settings, self._trust, random.Random(seed), self.now_s)
+
+    def restarts(self) -> None:
+        """Another process of this node: nothing is known and nobody linked."""
+        again = replace(self._local, boot_id=BootId(self._rng.randbytes(16)), incarnation=self._local.incarnation + 1)
+        self._local = again
+        seed = self._rng.getrandbits(64)
+        self.machine = Membership(again, self._settings, self._trust, random.Random(seed), self.now_s)
+        self.effects.clear()
 
     def other(self) -> Other:
         """A member that this node has not heard of."""

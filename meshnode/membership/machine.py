@@ -483,6 +483,7 @@ class Membership:
         held = entry.identity
         if held is None or held.boot_id == part.boot_id:
             return
+        self._relaying.restarted(entry.node, now)
         changes = [(at, boot) for at, boot in self._boots.get(entry.node, []) if now - at < BOOT_WINDOW_S]
         changes.append((now, part.boot_id))
         self._boots[entry.node] = changes

@@ -5,12 +5,18 @@ over its own link to the target, one hop, and can neither forge nor repeat it. A
 answers a ping request for the target with an ack has a link to it. The path is kept alive, and timed, by pings through
 it, and is given up when three in a row go unanswered or an own link comes up.
 
+Numbers seen are remembered by the process alone. So that nothing of before its start is taken for new, a source is heard
+once it has answered a ping of this process through a relay: its answer's number is above all that were used before. Until
+then only pings and acks are read. Who opens a path holds what it has to say until its first ping is answered: the other
+end pings before it answers.
+
 Relayed paths serve control messages; stages never run over them unless the operator allows it (design, section 6).
 What lives here: `Relaying`, `RelayedPath`. What does not: QUIC links (`meshnode.transport`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from meshnode.events import RecordRejected
@@ -32,6 +38,10 @@ MISSED_TO_GIVE_UP = 3
 SEQUENCES_PER_INCARNATION = 2**20
 """Numbers start at incarnation x this, so that a restarted source stays above what it used before."""
 MAX_PATHS = 256
+MAX_HELD = 32
+"""Messages that wait for a path's first answer; more are dropped, as where there is no path."""
+ASK_AGAIN_S = 1.0
+"""Shortest time between two pings that ask one source whether it speaks now."""
 FIRST_PING_AGAIN_S = 5.5
 """After the path's first ping; makes the second sample that corroborates it."""
 
@@ -39,7 +49,7 @@ FIRST_PING_AGAIN_S = 5.5
 class RelayedPath:
     """A path to one target through one carrier."""
 
-    __slots__ = ("carrier", "missed", "nonce", "rtt", "sent_at_s", "since_s", "target", "timer")
+    __slots__ = ("carrier", "held", "missed", "nonce", "rtt", "sent_at_s", "since_s", "target", "timer")
 
     def __init__(self, target: NodeId, carrier: NodeId, now: float) -> None:
         self.target = target
@@ -50,6 +60,8 @@ class RelayedPath:
         self.sent_at_s = now
         self.missed = 0
         self.timer: Timer | None = None
+        self.held: list[Message] | None = []
+        """What is said once the first ping is answered; None from then on."""
 
     def facts(self) -> LinkFacts:
         """As the view shows it."""
@@ -66,6 +78,10 @@ class Relaying:
         self.paths: dict[NodeId, RelayedPath] = {}
         self._sent = 0
         self._seen: dict[NodeId, int] = {}
+        self._fresh: set[NodeId] = set()
+        """Sources that have answered a ping of this process: lower numbers than theirs may be older than it."""
+        self._asked: dict[NodeId, tuple[int, float]] = {}
+        """Sources that were pinged for that outside a path: (nonce, when)."""
 
     # --- paths ---
 
@@ -105,6 +121,15 @@ class Relaying:
             if path.timer is not None:
                 path.timer.cancel()
 
+    def restarted(self, target: NodeId, now: float) -> None:
+        """Another process of `target` runs, which has heard nothing yet of what comes through its path."""
+        path = self.paths.get(target)
+        if path is not None and path.held is None:
+            path.held = []
+            if path.timer is not None:
+                path.timer.cancel()
+            self._ping(path, now, FIRST_PING_AGAIN_S)
+
     def carrier_lost(self, carrier: NodeId) -> None:
         """The link to a carrier ended: its paths with it."""
         for target in [path.target for path in self.paths.values() if path.carrier == carrier]:
@@ -113,7 +138,8 @@ class Relaying:
     def _ping(self, path: RelayedPath, now: float, again_s: float) -> None:
         path.nonce = self._board.nonce()
         path.sent_at_s = now
-        self.send(path.target, Ping(path.nonce, self._board.incarnation, rtt=True))
+        if path.carrier in self._board.links:
+            self._send_through(path.carrier, path.target, Ping(path.nonce, self._board.incarnation, rtt=True))
         path.timer = self._board.timers.at(now + again_s, self._due, path)
 
     def _due(self, path: RelayedPath, now: float) -> None:
@@ -130,15 +156,18 @@ class Relaying:
         path = self.paths.get(target)
         if path is None or path.carrier not in self._board.links:
             return False
-        return self._send_through(path.carrier, target, message)
+        if path.held is None:
+            self._send_through(path.carrier, target, message)
+        elif len(path.held) < MAX_HELD:
+            path.held.append(message)
+        return True
 
-    def _send_through(self, carrier: NodeId, target: NodeId, message: Message) -> bool:
+    def _send_through(self, carrier: NodeId, target: NodeId, message: Message) -> None:
         board = self._board
         self._sent += 1
         sequence = min(MAX_COUNTER, board.incarnation * SEQUENCES_PER_INCARNATION + self._sent)
         relay = Relay(board.node, target, sequence, encode_message(message), UNSIGNED)
         board.send(carrier, board.trust.sign_relay(relay))
-        return True
 
     def handle(self, via: NodeId, relay: Relay, received_at: float, now: float) -> tuple[NodeId, Message] | None:
         """A relay from the link to `via`: carried on if it is for a neighbour; if it is for us, its source and message.
@@ -172,19 +201,39 @@ class Relaying:
         if message is None or isinstance(message, Relay):
             return None
         self.carrier_found(source, carrier, now)
-        if isinstance(message, Ping):
-            self._send_through(carrier, source, self.pings.ack_for(message, received_at, now))
-            return None
         if isinstance(message, Ack):
             self._ack(source, message, received_at, now)
             return None
-        return source, message
+        if source not in self._fresh:
+            self._ask(source, carrier, now)
+        if isinstance(message, Ping):
+            self._send_through(carrier, source, self.pings.ack_for(message, received_at, now))
+            return None
+        return (source, message) if source in self._fresh else None
+
+    def _ask(self, source: NodeId, carrier: NodeId, now: float) -> None:
+        """Have `source` show that what it sends now is no repetition of what it sent before this process started."""
+        path = self.paths.get(source)
+        _, asked_s = self._asked.get(source, (0, -math.inf))
+        if path is not None and path.nonce is not None:
+            asked_s = max(asked_s, path.sent_at_s)
+        if now - asked_s >= ASK_AGAIN_S:
+            nonce = self._board.nonce()
+            self._asked[source] = nonce, now
+            self._send_through(carrier, source, Ping(nonce, self._board.incarnation))
 
     def _ack(self, source: NodeId, ack: Ack, received_at: float, now: float) -> None:
+        if source in self._asked and self._asked[source][0] == ack.nonce:
+            del self._asked[source]
+            self._fresh.add(source)
         path = self.paths.get(source)
         if path is None or path.nonce != ack.nonce:
             return
+        self._fresh.add(source)
         path.nonce = None
+        held, path.held = path.held, None
+        for message in held or ():
+            self._send_through(path.carrier, source, message)
         if not ack.overloaded and received_at >= self._board.overloaded_until_s:
             path.rtt.add(received_at - path.sent_at_s - ack.hold_us / 1e6, now, self._board.settings)
             self._board.store.changes += 1
