@@ -5,10 +5,10 @@ over its own link to the target, one hop, and can neither forge nor repeat it. A
 answers a ping request for the target with an ack has a link to it. The path is kept alive, and timed, by pings through
 it, and is given up when three in a row go unanswered or an own link comes up.
 
-Numbers seen are remembered by the process alone. So that nothing of before its start is taken for new, a source is heard
-once it has answered a ping of this process through a relay: its answer's number is above all that were used before. Until
-then only pings and acks are read. Who opens a path holds what it has to say until its first ping is answered: the other
-end pings before it answers.
+Numbers seen are remembered by the process alone. So that nothing of before its start is taken for new, a source is
+heard once it has answered a ping of this process through a relay: its answer's number is above all that were used
+before. Until then only pings and acks are read. Who opens a path holds what it has to say until its first ping is
+answered: the other end pings before it answers.
 
 Relayed paths serve control messages; stages never run over them unless the operator allows it (design, section 6).
 What lives here: `Relaying`, `RelayedPath`. What does not: QUIC links (`meshnode.transport`).
