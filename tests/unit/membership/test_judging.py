@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from making_memberships import Lone
+from making_memberships import QUIET, Lone
 
 from meshnode.events import (
     PeerDead,
     PeerIdentityConflict,
+    PeerJoined,
     PeerLeft,
     PeerRefuted,
     PeerReturned,
@@ -14,8 +15,10 @@ from meshnode.events import (
     RecordRejected,
     SuspicionRefutedSelf,
 )
+from meshnode.membership.effects import PersistIncarnation
 from meshnode.membership.view import Status
 from proto.messages import ClaimKind, Delta, Digest, Ping
+from proto.parts import PartKind
 
 
 def test_linked_judge_believes_its_own_eyes_and_not_its_neighbours() -> None:
@@ -69,6 +72,53 @@ def test_claim_that_its_accuser_did_not_sign_is_refused_by_name() -> None:
     assert [(event.subject, event.relayed_by) for event in us.events(RecordRejected)] == [(accused.node, liar.node)]
 
 
+def test_claim_of_one_that_is_not_alive_accuses_nobody() -> None:
+    """Its key may be in other hands, and a dead node's word is old in any case."""
+    us = Lone()
+    accused, gone, friend = us.meets(), us.meets(), us.meets()
+    us.hears(gone, gone.identity(left=True))
+    us.forget_effects()
+    us.hears(friend, gone.claims(accused.node, 1))
+    assert us.sent(Ping, accused) == [], "no burst"
+    assert us.sent(Delta) == [], "and nobody is told"
+
+
+def test_claim_about_an_incarnation_that_cannot_be_is_refused_by_name() -> None:
+    """It would become the incarnation held of the accused, who could never go above it."""
+    us = Lone()
+    accused, liar = us.meets(), us.meets()
+    us.hears(liar, liar.claims(accused.node, 2**40))
+    assert [(event.subject, event.relayed_by) for event in us.events(RecordRejected)] == [(accused.node, liar.node)]
+    accused.incarnation += 1
+    us.hears(accused, accused.identity())
+    us.passes(1.0, accused, liar)
+    assert us.machine.holds(accused.node, PartKind.IDENTITY) == (2, accused.version)
+    assert us.machine.status_of(accused.node) is Status.ALIVE
+
+
+def test_word_that_the_accused_lives_counts_from_the_witness_alone() -> None:
+    us = Lone()
+    silent, witness, messenger = us.meets(), us.meets(), us.meets()
+    while not us.events(PeerSuspect):
+        us.passes(0.05, witness, messenger)
+    word = witness.claims(silent.node, 1, ClaimKind.ALIVE)
+    us.hears(messenger, word)
+    assert us.machine.status_of(silent.node) is Status.SUSPECT
+    us.hears(witness, word)
+    assert us.machine.status_of(silent.node) is Status.ALIVE
+    assert [event.witness for event in us.events(PeerRefuted)] == [witness.node]
+
+
+def test_accusation_heard_in_gossip_is_refuted_to_everybody() -> None:
+    us = Lone()
+    accuser, bystander = us.meets(), us.meets()
+    us.forget_effects()
+    us.hears(accuser, accuser.claims(us.node, 1))
+    assert us.machine.incarnation == 2
+    assert [one.incarnation for one in us.effects if isinstance(one, PersistIncarnation)] == [2]
+    assert all(us.sent(Delta, peer) for peer in (accuser, bystander))
+
+
 def test_accused_node_goes_above_the_accusation_and_nowhere_else() -> None:
     us = Lone()
     accuser = us.meets()
@@ -91,6 +141,29 @@ def test_tombstone_holds_against_every_record_at_its_incarnation() -> None:
     dead.incarnation += 1
     us.hears(friend, dead.identity())
     assert [event.was for event in us.events(PeerReturned)] == ["dead"]
+
+
+def test_forgotten_node_is_brought_back_by_nobodys_old_record_and_by_its_own_new_one() -> None:
+    """Weeks later: the tombstone is gone, and some third party still keeps what the node said in its last life."""
+    us = Lone()
+    gone, friend = us.meets(), us.meets()
+    gone.incarnation = 7
+    us.hears(gone, gone.identity())
+    last_words = gone.identity()
+    us.hears(gone, gone.identity(left=True))
+    us.effects += us.machine.link_down(gone.node, "leaving", "the node stops", us.now_s)
+    us.now_s += QUIET.tombstone_s + 120.0
+    us.effects += us.machine.poll(us.now_s)
+    us.passes(120.0, friend)
+    assert us.machine.status_of(gone.node) is None, "forgotten"
+    us.forget_effects()
+    us.hears(friend, last_words)
+    assert us.machine.status_of(gone.node) is None
+    assert us.machine.floor_of(gone.node) == 7, "told to it when it links"
+    gone.incarnation = 8
+    us.hears(friend, gone.identity())
+    assert [event.was for event in us.events(PeerReturned)] == ["left"]
+    assert us.events(PeerJoined) == []
 
 
 def test_goodbye_that_comes_after_the_verdict_is_taken() -> None:
