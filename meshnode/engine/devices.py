@@ -17,6 +17,9 @@ from typing import Final
 CPU: Final = "CPU"
 _OTHERS: Final = {"cpu": CPU, "metal": "Metal"}
 _CARD_PREFIXES: Final = ("GPU-", "MIG-")
+_LEFT_OUT: Final = ("MESHNODE_", "LLAMA_", "AIP_")
+"""`LLAMA_ARG_*` and `LLAMA_API_KEY` are options of llama-server (common/arg.cpp), `AIP_*` make it listen elsewhere
+(tools/server/server-http.cpp)."""
 
 
 def is_card(device: str) -> bool:
@@ -40,9 +43,10 @@ def engine_device_names(devices: Sequence[str]) -> tuple[str, ...]:
 
 def engine_environment(devices: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of an engine process for `devices`: this one, without what is meshnode's own (it may hold a
-    secret), and with the cards of the stage alone. An engine that aborts shall not call a debugger first, which takes
-    seconds and buries what it said."""
+    secret), without the options that llama.cpp's programs take from it (the plan's would not hold), and with the cards
+    of the stage alone. An engine that aborts shall not call a debugger first, which takes seconds and buries what it
+    said."""
     given = os.environ if environment is None else environment
-    kept = {name: value for name, value in given.items() if not name.startswith("MESHNODE_")}
+    kept = {name: value for name, value in given.items() if not name.startswith(_LEFT_OUT)}
     cards = ",".join(device for device in devices if is_card(device))
     return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards, "GGML_NO_BACKTRACE": "1"}

@@ -3,15 +3,17 @@
 What lives here: `find_engine`, `Engine` and the one error about it. What does not: running it. Asked once, at the start
 of the node; the engine is tried out then, so that one that can't work is told before anybody plans with it.
 
-An engine of both parts is one build: `rpc-server` for stages and `llama-server` for models, both named in the config or
-both on PATH; or the package, which has both in its libraries.
+An engine of both parts is one build: `rpc-server` (newer llama.cpp builds it as `ggml-rpc-server`) for stages and
+`llama-server` for models, both named in the config or both on PATH; or the package, which has both in its libraries.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +23,8 @@ import anyio
 
 from meshnode.child import child_environment
 from meshnode.config import NodeConfig
+from meshnode.engine.commands import trial_command
+from meshnode.engine.confined import confined_command
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
 from meshnode.engine.process import running
@@ -29,12 +33,16 @@ from meshnode.engine.stage_process import StageOrders
 from proto.engines import RpcVersion, engine_word
 
 STAGE_MODULE: Final = "meshnode.engine.stage_process"
+RPC_SERVERS: Final = ("rpc-server", "ggml-rpc-server")
+LLAMA_SERVERS: Final = ("llama-server",)
 TRY_S: Final = 60.0
 INSTALL: Final = (
     "install llama.cpp (its programs rpc-server and llama-server on PATH, or named by rpc_server and llama_server in"
     " the config), or `CMAKE_ARGS=-DGGML_RPC=ON pip install 'meshnode[llamacpp]'`"
 )
 
+NEWER: Final = "use a newer llama.cpp"
+_VERSION: Final = re.compile(r"^version: ([1-9][0-9]{0,9})\b")
 _LOOK: Final = (
     "start it by hand to see whether it works; where it misses a library that is there, name its folder in"
     " engine_folders: engine processes read only where most machines have such things"
@@ -91,8 +99,11 @@ async def find_engine(rpc_server: Path | None, llama_server: Path | None, reach:
     word = await _try_out(orders)
     spoken = RpcVersion.parse(str(word.get("rpc_version")))
     if spoken is None:
-        raise NoEngine(f"{version}: its RPC server does not tell its version", "use a newer llama.cpp")
+        raise NoEngine(f"{version}: its RPC server does not tell its version", NEWER)
     is_package = orders.libraries is not None
+    server = None if is_package else _program("llama_server", llama_server, LLAMA_SERVERS)
+    if server is not None:
+        version = await _try_server(server, reach)
     return Engine(
         kind=EngineKind.PACKAGE if is_package else EngineKind.PROGRAMS,
         version=version,
@@ -100,7 +111,7 @@ async def find_engine(rpc_server: Path | None, llama_server: Path | None, reach:
         private_network=word.get("private_network") is True,
         libraries=Path(orders.libraries) if orders.libraries is not None else None,
         rpc_server=Path(orders.rpc_server) if orders.rpc_server is not None else None,
-        llama_server=None if is_package else _program("llama_server", llama_server, "llama-server"),
+        llama_server=server,
         reach=reach,
         confinement=_confinement(word),
     )
@@ -114,16 +125,16 @@ def stage_command(orders: StageOrders) -> list[str]:
 def _look(rpc_server: Path | None, llama_server: Path | None) -> tuple[StageOrders, str]:
     """What there is, as orders for a trial without a passage, and what to call it."""
     trial = StageOrders(devices=(CPU,), threads=1, passage_fd=-1)
-    own = _program("rpc_server", rpc_server, "rpc-server")
-    served = _program("llama_server", llama_server, "llama-server")
+    own = _program("rpc_server", rpc_server, RPC_SERVERS)
+    served = _program("llama_server", llama_server, LLAMA_SERVERS)
     if own is not None and served is not None:
         return replace(trial, rpc_server=str(own)), "llama.cpp"
+    half = _half(own, served)
     if rpc_server is not None or llama_server is not None:
-        missing = "llama_server" if served is None else "rpc_server"
-        raise NoEngine(f"{missing} is not configured and {missing.replace('_', '-')} is not on PATH", "name both")
+        raise NoEngine(half, "name both")
     directory = library_directory()
     if directory is None:
-        raise NoEngine("no llama.cpp was found")
+        raise NoEngine(half or "no llama.cpp was found")
     if not (directory / RPC_LIBRARY).exists():
         raise NoEngine(f"{DISTRIBUTION} {package_version()} was built without RPC (no {RPC_LIBRARY})")
     return replace(trial, libraries=str(directory)), f"{DISTRIBUTION} {package_version()}"
@@ -134,14 +145,43 @@ def _confinement(word: dict[str, object]) -> Confinement:
     return Confinement(version if isinstance(version, int) else 0, word.get("sockets") is True)
 
 
-def _program(key: str, configured: Path | None, name: str) -> Path | None:
-    """The program of the config, which must be one, else the one on PATH."""
+def _half(rpc_server: Path | None, llama_server: Path | None) -> str:
+    """That there is one program of the two; nothing where there is none."""
+    if llama_server is not None:
+        missing = " or ".join(RPC_SERVERS)
+        return f"there is {llama_server}, but {missing} is not on PATH, and rpc_server is not configured"
+    if rpc_server is not None:
+        return f"there is {rpc_server}, but {LLAMA_SERVERS[0]} is not on PATH, and llama_server is not configured"
+    return ""
+
+
+def _program(key: str, configured: Path | None, names: Sequence[str]) -> Path | None:
+    """The program of the config, which must be one, else the first on PATH."""
     if configured is None:
-        found = shutil.which(name)
+        found = next(filter(None, map(shutil.which, names)), None)
         return None if found is None else Path(found)
     if shutil.which(str(configured)) is None:
-        raise NoEngine(f"{key} {configured} is no program that can be run", f"name {name} of a llama.cpp build")
+        raise NoEngine(f"{key} {configured} is no program that can be run", f"name {names[0]} of a llama.cpp build")
     return configured
+
+
+async def _try_server(program: Path, reach: Reach) -> str:
+    """Lets `llama-server` read all options it will get, and asks its version: what to call the engine. Raises
+    `NoEngine`."""
+    command = confined_command(trial_command(str(program)), reach)
+    async with running(command, child_environment(engine_environment(()))) as process:
+        with anyio.move_on_after(TRY_S):
+            ending = await process.wait()
+            if ending.exit_code == 0:
+                return _version_in(process.log)
+            raise NoEngine(f"{program} does not take the options it needs: {ending}", NEWER)
+    raise NoEngine(f"{program} did not tell its version within {TRY_S:g} s", _LOOK)
+
+
+def _version_in(lines: Sequence[str]) -> str:
+    """`llama.cpp 6543` of `version: 6543 (0123abcd)`; a build from sources without their history has no number."""
+    found = next(filter(None, map(_VERSION.search, lines)), None)
+    return "llama.cpp" if found is None else f"llama.cpp {found[1]}"
 
 
 async def _try_out(orders: StageOrders) -> dict[str, object]:

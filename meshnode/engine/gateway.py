@@ -178,8 +178,9 @@ class Gateway:
         async with AsyncExitStack() as stack:
             try:
                 stream = await models.connect(run)
+                stack.callback(models.answered, run)
                 stack.push_async_callback(stream.aclose)
-                answer = await ask(stream, "POST", path, _JSON, body)
+                answer = await models.in_our_words(path, await ask(stream, "POST", path, _JSON, body))
             except (OSError, AnswerBroken) as error:
                 raise self._lost(name, self._local, await why()) from error
             return await self._pass_on(answer, stack.pop_all(), name, self._local, why)

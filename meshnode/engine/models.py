@@ -13,9 +13,10 @@ stage's report names an engine that died on a worker, which here only looks like
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -28,14 +29,24 @@ from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
 from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
-from meshnode.engine.commands import MAX_DEVICES, layer_counts, llama_server_command, model_orders
+from meshnode.engine.commands import (
+    MAX_DEVICES,
+    WATCHED,
+    cpu_needs_server,
+    layer_counts,
+    llama_server_command,
+    model_orders,
+)
 from meshnode.engine.confined import confined_command
 from meshnode.engine.devices import CPU, engine_device_names, engine_environment
 from meshnode.engine.found import Engine
-from meshnode.engine.http1 import AnswerBroken, ask
+from meshnode.engine.http1 import Answer, whole_body
+from meshnode.engine.llama_server import refusal, says_trouble
 from meshnode.engine.model_process import EngineDevice, ports_of
+from meshnode.engine.own_server import OwnServerEnded, offer_own_cpu
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.report import LoadReport
+from meshnode.engine.server_watch import LoadProgress, counted_tokens, mapped_bytes, wait_healthy
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import (
     EngineDied,
@@ -58,7 +69,9 @@ TOKEN_KINDS: Final = ("prompt", "completion", "per_second")
 """Progress is told in steps of this size: a line each, not a hundred."""
 CAUSE_S: Final = 2.0
 """After the model's process ended: so long a worker's report of the real cause may take to arrive."""
-HEALTH_S: Final = 0.2
+MAX_REFUSAL_BYTES: Final = 64 * 1024
+REPORT_S: Final = 5.0
+"""After llama-server answers: so long its report of what it loaded may take to be read."""
 
 
 class RunState(StrEnum):
@@ -94,10 +107,24 @@ class Run:
     stages: dict[NodeId, StageReport] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
     process: EngineProcess | None = None
+    own_server_pid: int | None = None
+    """Of the RPC server for this machine's CPU, where there is one (`meshnode.engine.own_server`)."""
     tokens: dict[str, float] | None = None
     """Tokens read (`prompt`) and made (`completion`) since it serves, and the newest request's speed (`per_second`)."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     changed: anyio.Event = field(default_factory=anyio.Event)
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    """Set when a request has been answered; whoever waits for the next replaces it."""
+
+    def keeps(self, line: str) -> bool:
+        """Whether a line of the log is kept: while it serves, only what tells of the process's own trouble."""
+        return self.state is not RunState.SERVING or says_trouble(line)
+
+    def read_line(self, line: str) -> None:
+        """A line of the log."""
+        self.report.read_line(line)
+        if self.report.is_complete and self.state is RunState.LOADING:
+            self.wake()
 
     def wake(self) -> None:
         """Something about it changed."""
@@ -184,6 +211,18 @@ class Models:
         """A connection to the model's process. Raises `OSError` where it is gone."""
         return await anyio.connect_unix(self._socket(run))
 
+    async def in_our_words(self, path: str, answer: Answer) -> Answer:
+        """The head of an answer to a request to `path`, or where llama-server refused it, that refusal in the shape
+        that all others have. Raises `AnswerBroken`."""
+        if self._engine.llama_server is None or answer.status < 400:
+            return answer
+        body = json.dumps(refusal(path, answer.status, await whole_body(answer, MAX_REFUSAL_BYTES))).encode()
+        return Answer(answer.status, {b"content-type": b"application/json"}, _once(body))
+
+    def answered(self, run: Run) -> None:
+        """A request to `run` is over."""
+        run.answered.set()
+
     async def why_over(self, run: Run) -> str:
         """Why `run` is over: its cause, once it is known, or what can be said soon."""
         with anyio.move_on_after(CAUSE_S):
@@ -193,7 +232,9 @@ class Models:
 
     def pids(self) -> frozenset[int]:
         """The processes whose memory is this node's own."""
-        return frozenset(run.process.pid for run in self._runs.values() if run.process is not None)
+        processes = (run.process.pid for run in self._runs.values() if run.process is not None)
+        servers = (run.own_server_pid for run in self._runs.values() if run.own_server_pid is not None)
+        return frozenset((*processes, *servers))
 
     def status(self, model: str) -> dict[str, Any] | None:
         """Plain JSON of how far `model` is; None where it does not run here."""
@@ -223,7 +264,7 @@ class Models:
                 await self._load_and_serve(run)
             except* RunFailed as group:
                 self._give_up(run, _first(group))
-            except* ModelFileError as group:
+            except* (ModelFileError, OwnServerEnded) as group:
                 self._give_up(run, RunFailed(self._local, str(_first(group))))
             except* OSError as group:
                 self._give_up(run, RunFailed(self._local, f"the engine can't be started: {_first(group)}"))
@@ -264,7 +305,7 @@ class Models:
             devices = await self._devices(run, listeners)
             command = self._command(run, local.paths, devices)
             environment = child_environment(engine_environment(self._own_devices(run)))
-            async with running(command, environment, on_line=run.report.read_line) as process:
+            async with running(command, environment, on_line=run.read_line, keeps=run.keeps) as process:
                 run.process = process
                 run.state = RunState.LOADING
                 await self._loaded(run, process)
@@ -307,12 +348,17 @@ class Models:
     async def _devices(self, run: Run, listeners: anyio.abc.TaskGroup) -> tuple[EngineDevice, ...]:
         """The plan's devices in stage order. A listener leads to each worker's server."""
         own = iter(engine_device_names(self._own_devices(run)))
+        names = [next(own) if stage.node == self._local else "" for stage in run.plan.stages]
+        behind_server = self._engine.llama_server is not None and cpu_needs_server(names)
         endpoints: dict[str, str] = {}
         used: dict[str, int] = {}
         found = []
-        for stage, layers in zip(run.plan.stages, layer_counts(run.plan), strict=True):
-            if stage.node == self._local:
-                found.append(EngineDevice(layers, name=next(own)))
+        for stage, name, layers in zip(run.plan.stages, names, layer_counts(run.plan), strict=True):
+            if name == CPU and behind_server:
+                found.append(EngineDevice(layers, endpoint=await self._own_server(run, listeners)))
+                continue
+            if name:
+                found.append(EngineDevice(layers, name=name))
                 continue
             if stage.node not in endpoints:
                 opening = Opening(Purpose.ENGINE, run.model, run.fence, stage.stage)
@@ -323,6 +369,15 @@ class Models:
             used[stage.node] = index + 1
             found.append(EngineDevice(layers, endpoint=endpoints[stage.node], index=index))
         return tuple(found)
+
+    async def _own_server(self, run: Run, listeners: anyio.abc.TaskGroup) -> str:
+        """The endpoint of an RPC server for this machine's CPU."""
+
+        def started(pid: int | None) -> None:
+            run.own_server_pid = pid
+
+        port = await listeners.start(offer_own_cpu, self._engine, self._threads, _Owner(run), started)
+        return f"127.0.0.1:{port}"
 
     def _command(self, run: Run, paths: Sequence[str], devices: Sequence[EngineDevice]) -> list[str]:
         """The command line. Raises `RunFailed` where the engine can't do it."""
@@ -343,7 +398,7 @@ class Models:
             raise RunFailed(self._local, str(error)) from error
         cards = any(device.name not in ("", CPU) for device in devices)
         reach = engine.reach.also(reads=paths, binds=[str(Path(socket).parent)], cards=cards)
-        return confined_command([*words, "--verbosity", "5"], reach, ports_of(devices))
+        return confined_command([*words, *WATCHED], reach, ports_of(devices))
 
     def _socket(self, run: Run) -> str:
         """Short, since a Unix socket's path is: one per generation, in a folder where nothing else is."""
@@ -376,24 +431,47 @@ class Models:
         raise await self._ended_early(run, process)
 
     async def _count(self, run: Run, process: EngineProcess) -> None:
-        """What our own process says of its requests; llama-server says nothing."""
+        """What our own process says of its requests; llama-server is asked after each."""
+        if self._engine.llama_server is not None:
+            await self._ask_tokens(run)
         async for word in process.words:
             tokens = word.get("tokens")
             if isinstance(tokens, dict) and all(_is_count(tokens.get(kind)) for kind in TOKEN_KINDS):
                 run.tokens = {kind: tokens[kind] for kind in TOKEN_KINDS}
 
     async def _ask_health(self, run: Run, process: EngineProcess) -> None:
-        """llama-server answers 503 while it loads, 200 from then on (tools/server/README.md, GET /health)."""
-        while process.is_running:
-            try:
-                async with await self.connect(run) as stream:
-                    if (await ask(stream, "GET", "/health")).status == 200:
-                        return
-            except (OSError, AnswerBroken):
-                await anyio.sleep(HEALTH_S)
-                continue
-            await anyio.sleep(HEALTH_S)
-        raise await self._ended_early(run, process)
+        progress = LoadProgress(self._file_bytes(run.model), self._sending_bytes(run))
+
+        def tell() -> None:
+            self._tell_loading(run, progress.share(mapped_bytes(process), self._sent_bytes(run)))
+
+        if not await wait_healthy(lambda: self.connect(run), process, tell):
+            raise await self._ended_early(run, process)
+        with anyio.move_on_after(REPORT_S):
+            while not run.report.is_complete:
+                await run.changed.wait()
+
+    async def _ask_tokens(self, run: Run) -> None:
+        while True:
+            await run.answered.wait()
+            run.answered = anyio.Event()
+            run.tokens = await counted_tokens(lambda: self.connect(run)) or run.tokens
+
+    def _file_bytes(self, model: str) -> int:
+        local = self._package(model)
+        return 0 if local is None else local.package.size_bytes
+
+    def _sending_bytes(self, run: Run) -> int:
+        """What the workers get over tunnels: their tensors without those they have by hash."""
+        all_bytes = sum(
+            stage.bytes.weights + stage.bytes.endpoint for stage in run.plan.stages if stage.node != self._local
+        )
+        return all_bytes - sum(report.done_bytes for report in run.stages.values())
+
+    def _sent_bytes(self, run: Run) -> int:
+        rows = self._tunnels.status()["open"]
+        fields = {"purpose": Purpose.ENGINE.value, "model": run.model, "generation": run.fence.generation}
+        return sum(row["sent_bytes"] for row in rows if fields.items() <= row.items())
 
     async def _ended_early(self, run: Run, process: EngineProcess) -> RunFailed:
         ending = await process.wait()
@@ -450,6 +528,10 @@ class _Owner:
 
     def __call__(self) -> int | None:
         return None if self._run.process is None else self._run.process.pid
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _is_count(found: object) -> bool:

@@ -75,9 +75,12 @@ class Ending:
 class EngineProcess:
     """A running engine process. Made by `running`; `kill` may be called at any time."""
 
-    def __init__(self, process: anyio.abc.Process, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, process: anyio.abc.Process, on_line: Callable[[str], None], keeps: Callable[[str], bool]
+    ) -> None:
         self._process = process
         self._on_line = on_line
+        self._keeps = keeps
         self._log: deque[str] = deque(maxlen=KEPT_LINES)
         self._say, self.words = _words()
         self._ended = anyio.Event()
@@ -125,8 +128,9 @@ class EngineProcess:
             word = _word(line) if speaks else None
             if word is None:
                 text = line.decode("utf-8", "replace")[:MAX_SHOWN]
-                self._log.append(text)
-                self._on_line(text)
+                if self._keeps(text):
+                    self._log.append(text)
+                    self._on_line(text)
             else:
                 with suppress(anyio.WouldBlock, anyio.BrokenResourceError):
                     self._say.send_nowait(word)
@@ -142,9 +146,10 @@ async def running(
     environment: Mapping[str, str],
     pass_fds: Sequence[int] = (),
     on_line: Callable[[str], None] = lambda _: None,
+    keeps: Callable[[str], bool] = lambda _: True,
 ) -> AsyncIterator[EngineProcess]:
-    """Runs `command`; it is gone, and waited for, when the block ends. `on_line` gets each line of its log. Raises
-    `OSError` where it can't be started."""
+    """Runs `command`; it is gone, and waited for, when the block ends. `on_line` gets each line of its log; of one that
+    `keeps` is against nothing stays. Raises `OSError` where it can't be started."""
     started = await anyio.open_process(
         [os.fspath(part) for part in command],
         stdin=DEVNULL,
@@ -152,7 +157,7 @@ async def running(
         pass_fds=pass_fds,
         start_new_session=True,
     )
-    process = EngineProcess(started, on_line)
+    process = EngineProcess(started, on_line, keeps)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(process._watch)  # its own factory

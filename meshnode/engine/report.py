@@ -10,6 +10,8 @@ The lines, as llama.cpp writes them (llama-model.cpp, llama-kv-cache.cpp, llama-
     llama_memory_recurrent: CUDA0 RS buffer size =    75.38 MiB
     sched_reserve:        CPU compute buffer size =    46.30 MiB
 
+    srv    llama_server: model loaded                                        (llama-server alone, the last of a load)
+
 The output head counts as one more layer. Sizes have two decimals of a MiB, so they are known to 5,243 bytes. Remote
 devices are numbered twice: over all servers in layers, within their own server in buffers.
 """
@@ -24,6 +26,7 @@ from typing import Final
 _LAYER: Final = re.compile(r"load_tensors: layer\s+(\d{1,6}) assigned to device ([^\s,]+)")
 _BUFFER: Final = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*([0-9]{1,12}\.[0-9]{1,4}) MiB")
 _LOCAL: Final = re.compile(r"(.+?)(?:_Mapped|_REPACK)?$")
+_COMPLETE: Final = "model loaded"
 MAX_LAYERS: Final = 10_000
 
 
@@ -40,8 +43,9 @@ class BufferKind(StrEnum):
 @dataclass
 class LoadReport:
     """What was read so far. `layers` maps a layer's number to its device; `buffers` has bytes by `holder_of` the buffer
-    and kind."""
+    and kind. `is_complete`: no more is to come (llama-server says so)."""
 
+    is_complete: bool = False
     layers: dict[int, str] = field(default_factory=dict)
     buffers: dict[tuple[str, BufferKind], int] = field(default_factory=dict)
     _compute: dict[str, int] = field(default_factory=dict)
@@ -52,6 +56,8 @@ class LoadReport:
             self.layers[int(layer[1])] = layer[2]
         elif (buffer := _BUFFER.search(line)) is not None:
             self._add(buffer[1], BufferKind(buffer[2]), round(float(buffer[3]) * 2**20))
+        elif _COMPLETE in line:
+            self.is_complete = True
 
     def bytes_of(self, holder: str, *kinds: BufferKind) -> int:
         """Sum over `kinds` of what `holder` holds."""

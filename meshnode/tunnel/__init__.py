@@ -14,7 +14,7 @@ from meshnode.tunnel.opening import (
     TunnelRefused,
     TunnelUnavailable,
 )
-from meshnode.tunnel.owned import listen_for_owner
+from meshnode.tunnel.owned import listen_for_owner, listen_for_process
 from meshnode.tunnel.ports import MeshPaths, TunnelPaths
 from meshnode.tunnel.ready_socket import LoopbackStream
 from meshnode.tunnel.settings import TunnelSettings
@@ -40,5 +40,6 @@ __all__ = [
     "Tunnels",
     "engine_admission",
     "listen_for_owner",
+    "listen_for_process",
     "splice",
 ]

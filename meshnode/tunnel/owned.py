@@ -1,6 +1,7 @@
 """A loopback listener that only one process can use.
 
-What lives here: `listen_for_owner`, `owner_problem`. What does not: which process that is (the engine room knows).
+What lives here: `listen_for_process`, the same for tunnels (`listen_for_owner`), `owner_problem`. What does not: which
+process that is (the engine room knows).
 
 Loopback is no boundary: every user of the machine can connect to a port of 127.0.0.1, and behind this one is another
 node's engine, which trusts whoever speaks to it. So the other end of each connection is looked up in /proc/net/tcp, and
@@ -12,13 +13,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+from anyio.abc import ByteStream
 
 from meshnode.tunnel.opening import Opening, TunnelError, TunnelRefusal
 from meshnode.tunnel.ready_socket import LoopbackStream, accepted
@@ -38,11 +40,30 @@ async def listen_for_owner(
     *,
     task_status: anyio.abc.TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen on a free port of 127.0.0.1, which `await tasks.start(listen_for_owner, ...)` returns, and splice each
-    connection of the owner's into a new tunnel to `peer`, until cancelled. `owner` gives the process id now (None: not
-    started yet, and nobody is let in). Every other connection, and one whose tunnel does not come about, is closed at
-    once and reported."""
+    """`listen_for_process` for a new tunnel to `peer` each time. Every other connection is reported."""
 
+    async def open_tunnel() -> ByteStream | None:
+        try:
+            return await tunnels.open(peer, opening)
+        except TunnelError:
+            return None
+
+    def deny(problem: str) -> None:
+        tunnels.deny(peer, opening, TunnelRefusal.NOT_THE_OWNER, problem)
+
+    await listen_for_process(owner, open_tunnel, deny, task_status=task_status)
+
+
+async def listen_for_process(
+    owner: Callable[[], int | None],
+    lead: Callable[[], Awaitable[ByteStream | None]],
+    deny: Callable[[str], None] = lambda _: None,
+    *,
+    task_status: anyio.abc.TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen on a free port of 127.0.0.1, which `await tasks.start(...)` returns, and splice each connection of the
+    owner's into what `lead` gives, until cancelled. `owner` gives the process id now (None: not started yet, and nobody
+    is let in). Every other connection is closed at once, and `deny` told why; and one that is led nowhere."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         listener.setblocking(False)
         listening: int = listener.getsockname()[1]
@@ -51,13 +72,10 @@ async def listen_for_owner(
             async with connection:
                 problem = await _problem_of(connection, owner(), listening)
                 if problem is not None:
-                    tunnels.deny(peer, opening, TunnelRefusal.NOT_THE_OWNER, problem)
+                    deny(problem)
                     return
-                try:
-                    tunnel = await tunnels.open(peer, opening)
-                except TunnelError:
-                    return
-                await splice(connection, tunnel)
+                if (other := await lead()) is not None:
+                    await splice(connection, other)
 
         async with anyio.create_task_group() as tasks:
             task_status.started(listening)

@@ -84,8 +84,9 @@ def test_orders_survive_the_command_line() -> None:
 def test_process_sees_the_stages_cards_in_the_stages_order_and_none_of_the_nodes_secrets() -> None:
     devices = ["GPU-b", "cpu", "GPU-a"]
     assert engine_device_names(devices) == ("CUDA0", "CPU", "CUDA1")
-    environment = engine_environment(devices, {"PATH": "/bin", "MESHNODE_API_KEY": "secret", "MESHNODE_JOIN": "x"})
+    theirs = {"MESHNODE_API_KEY": "secret", "MESHNODE_JOIN": "x", "LLAMA_ARG_CTX_SIZE": "64", "AIP_MODE": "PREDICTION"}
+    environment = engine_environment(devices, {"PATH": "/bin", **theirs})
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-a"
     assert "PATH" in environment
-    assert not any(name.startswith("MESHNODE_") for name in environment)
+    assert theirs.keys().isdisjoint(environment)
     assert engine_environment(["cpu"], {})["CUDA_VISIBLE_DEVICES"] == ""

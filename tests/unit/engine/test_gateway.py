@@ -17,7 +17,7 @@ from anyio.abc import ByteStream, SocketStream
 from making_views import MODEL, a_node, a_view
 
 from meshnode.engine.gateway import Gateway, GatewayPorts
-from meshnode.engine.http1 import AnswerBroken, ask, whole_body
+from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.models import RunState
 from meshnode.split import Gate
 
@@ -41,6 +41,12 @@ class OneModel:
 
     async def connect(self, run: OneModel) -> ByteStream:
         return await anyio.connect_unix(self.path)
+
+    async def in_our_words(self, path: str, answer: Answer) -> Answer:
+        return answer
+
+    def answered(self, run: OneModel) -> None:
+        pass
 
     async def why_over(self, run: OneModel) -> str:
         return "the connection to the engine broke"
