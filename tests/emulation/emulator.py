@@ -147,6 +147,7 @@ class Relay:
             for sock in (host.mapped or {}).values():
                 self._retire(sock)
             host.mapped = {}
+            self._contacted = {(sender, receiver) for sender, receiver in self._contacted if sender != name}
 
     def counters(self, sender: str, receiver: str) -> PathCounters:
         """A copy of what the direction carried so far."""
