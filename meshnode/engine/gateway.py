@@ -26,7 +26,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
-from meshnode.engine.models import Models, Run, RunState
+from meshnode.engine.models import Models
+from meshnode.engine.runs import Run, RunState
 from meshnode.engine.wishes import model_of
 from meshnode.engine.wrong_wish import WrongWish
 from meshnode.events import ApiFailed, Event

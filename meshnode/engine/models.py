@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,23 +26,16 @@ from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
 from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
-from meshnode.engine.commands import (
-    MAX_DEVICES,
-    WATCHED,
-    cpu_needs_server,
-    layer_counts,
-    llama_server_command,
-    model_orders,
-)
-from meshnode.engine.confined import confined_command
-from meshnode.engine.devices import CPU, engine_device_names, engine_environment
+from meshnode.engine.commands import MAX_DEVICES
+from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
-from meshnode.engine.llama_server import refusal, says_trouble
-from meshnode.engine.model_process import EngineDevice, ports_of
-from meshnode.engine.own_server import OwnServerEnded, offer_own_cpu
+from meshnode.engine.llama_server import refusal
+from meshnode.engine.model_process import EngineDevice
+from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
-from meshnode.engine.report import LoadReport
+from meshnode.engine.run_devices import lead_to_devices, model_command
+from meshnode.engine.runs import Run, RunFailed, RunState
 from meshnode.engine.server_watch import LoadProgress, counted_tokens, mapped_bytes, wait_healthy
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import (
@@ -58,12 +48,11 @@ from meshnode.events import (
 )
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.split import Gate
-from meshnode.tunnel import Opening, Purpose, Tunnels, listen_for_owner
+from meshnode.tunnel import Purpose, Tunnels
 from planner.plan import SplitPlan
-from proto.ids import NodeId, short
+from proto.ids import NodeId
 from proto.messages import Fence, StageReport, StageState
 
-MODEL_MODULE: Final = "meshnode.engine.model_process"
 PERCENT_STEP: Final = 10
 TOKEN_KINDS: Final = ("prompt", "completion", "per_second")
 """Progress is told in steps of this size: a line each, not a hundred."""
@@ -72,68 +61,6 @@ CAUSE_S: Final = 2.0
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 REPORT_S: Final = 5.0
 """After llama-server answers: so long its report of what it loaded may take to be read."""
-
-
-class RunState(StrEnum):
-    """How far a run is."""
-
-    STAGES = "waiting for stages"
-    LOADING = "loading"
-    SERVING = "serving"
-    OVER = "over"
-
-
-class RunFailed(Exception):
-    """A plan that stands can't be run: whose part failed, and why."""
-
-    def __init__(self, node: NodeId, reason: str) -> None:
-        self.node = node
-        self.reason = reason
-        super().__init__(f"{short(node)}: {reason}")
-
-
-@dataclass
-class Run:
-    """One plan being run. `stages` has the newest report of each worker; `cause` says why it is over."""
-
-    model: str
-    plan: SplitPlan
-    fence: Fence
-    workers: tuple[NodeId, ...]
-    started_s: float
-    state: RunState = RunState.STAGES
-    percent: int = 0
-    cause: str = ""
-    stages: dict[NodeId, StageReport] = field(default_factory=dict)
-    report: LoadReport = field(default_factory=LoadReport)
-    process: EngineProcess | None = None
-    own_server_pid: int | None = None
-    """Of the RPC server for this machine's CPU, where there is one (`meshnode.engine.own_server`)."""
-    tokens: dict[str, float] | None = None
-    """Tokens read (`prompt`) and made (`completion`) since it serves, and the newest request's speed (`per_second`)."""
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-    answered: anyio.Event = field(default_factory=anyio.Event)
-    """Set when a request has been answered; whoever waits for the next replaces it."""
-
-    def keeps(self, line: str) -> bool:
-        """Whether a line of the log is kept: while it serves, only what tells of the process's own trouble."""
-        return self.state is not RunState.SERVING or says_trouble(line)
-
-    def read_line(self, line: str) -> None:
-        """A line of the log."""
-        self.report.read_line(line)
-        if self.report.is_complete and self.state is RunState.LOADING:
-            self.wake()
-
-    def wake(self) -> None:
-        """Something about it changed."""
-        self.changed.set()
-        self.changed = anyio.Event()
-
-    def failed_stage(self) -> StageReport | None:
-        """The report of a stage that can't run any more."""
-        return next((each for each in self.stages.values() if each.state is StageState.FAILED), None)
 
 
 class Models:
@@ -302,7 +229,7 @@ class Models:
             raise RunFailed(self._local, f"{local.paths[0]} changed since the plan was made")
         await self._stages_ready(run)
         async with anyio.create_task_group() as listeners:
-            devices = await self._devices(run, listeners)
+            devices = await lead_to_devices(self._engine, run, self._local, self._tunnels, self._threads, listeners)
             command = self._command(run, local.paths, devices)
             environment = child_environment(engine_environment(self._own_devices(run)))
             async with running(command, environment, on_line=run.read_line, keeps=run.keeps) as process:
@@ -345,60 +272,10 @@ class Models:
     def _own_devices(self, run: Run) -> list[str]:
         return [stage.device for stage in run.plan.stages if stage.node == self._local]
 
-    async def _devices(self, run: Run, listeners: anyio.abc.TaskGroup) -> tuple[EngineDevice, ...]:
-        """The plan's devices in stage order. A listener leads to each worker's server."""
-        own = iter(engine_device_names(self._own_devices(run)))
-        names = [next(own) if stage.node == self._local else "" for stage in run.plan.stages]
-        behind_server = self._engine.llama_server is not None and cpu_needs_server(names)
-        endpoints: dict[str, str] = {}
-        used: dict[str, int] = {}
-        found = []
-        for stage, name, layers in zip(run.plan.stages, names, layer_counts(run.plan), strict=True):
-            if name == CPU and behind_server:
-                found.append(EngineDevice(layers, endpoint=await self._own_server(run, listeners)))
-                continue
-            if name:
-                found.append(EngineDevice(layers, name=name))
-                continue
-            if stage.node not in endpoints:
-                opening = Opening(Purpose.ENGINE, run.model, run.fence, stage.stage)
-                owner = _Owner(run)
-                port = await listeners.start(listen_for_owner, self._tunnels, NodeId(stage.node), opening, owner)
-                endpoints[stage.node] = f"127.0.0.1:{port}"
-            index = used.get(stage.node, 0)
-            used[stage.node] = index + 1
-            found.append(EngineDevice(layers, endpoint=endpoints[stage.node], index=index))
-        return tuple(found)
-
-    async def _own_server(self, run: Run, listeners: anyio.abc.TaskGroup) -> str:
-        """The endpoint of an RPC server for this machine's CPU."""
-
-        def started(pid: int | None) -> None:
-            run.own_server_pid = pid
-
-        port = await listeners.start(offer_own_cpu, self._engine, self._threads, _Owner(run), started)
-        return f"127.0.0.1:{port}"
-
     def _command(self, run: Run, paths: Sequence[str], devices: Sequence[EngineDevice]) -> list[str]:
-        """The command line. Raises `RunFailed` where the engine can't do it."""
-        engine, socket, path = self._engine, self._socket(run), paths[0]
-        Path(socket).parent.mkdir(mode=0o700, exist_ok=True)
-        if engine.llama_server is None:
-            assert engine.libraries is not None, "one of the two is there"
-            orders = model_orders(
-                run.plan, path, devices, socket=Path(socket), libraries=engine.libraries, threads=self._threads,
-                reach=engine.reach.also(reads=paths),
-            )  # fmt: skip
-            return [sys.executable, "-m", MODEL_MODULE, orders.to_argument()]
-        try:
-            words = llama_server_command(
-                run.plan, str(engine.llama_server), path, devices, host=socket, threads=self._threads
-            )
-        except ValueError as error:
-            raise RunFailed(self._local, str(error)) from error
-        cards = any(device.name not in ("", CPU) for device in devices)
-        reach = engine.reach.also(reads=paths, binds=[str(Path(socket).parent)], cards=cards)
-        return confined_command([*words, *WATCHED], reach, ports_of(devices))
+        socket = Path(self._socket(run))
+        socket.parent.mkdir(mode=0o700, exist_ok=True)
+        return model_command(self._engine, run.plan, paths, devices, socket=socket, threads=self._threads)
 
     def _socket(self, run: Run) -> str:
         """Short, since a Unix socket's path is: one per generation, in a folder where nothing else is."""
@@ -518,16 +395,6 @@ class Models:
         if percent // PERCENT_STEP > told // PERCENT_STEP:
             done = int(share * total_bytes)
             self._emit(SplitLoading(run.model, run.fence.generation, step, node, percent, done, total_bytes))
-
-
-class _Owner:
-    """Whose connections a listener takes: the model's process, once there is one."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __call__(self) -> int | None:
-        return None if self._run.process is None else self._run.process.pid
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

@@ -16,9 +16,9 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.http1 import ask, whole_body
 from meshnode.engine.model_process import EngineDevice, ModelOrders
-from meshnode.engine.models import MODEL_MODULE
 from meshnode.engine.native import library_directory
 from meshnode.engine.process import EngineProcess, running
+from meshnode.engine.run_devices import MODEL_MODULE
 
 pytestmark = pytest.mark.engine
 

@@ -1,0 +1,80 @@
+"""One plan being run: how far it is, what was reported of it, why it is over.
+
+What lives here: `Run`, `RunState` and `RunFailed`. What does not: what is done with them (`meshnode.engine.models`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import anyio
+
+from meshnode.engine.llama_server import says_trouble
+from meshnode.engine.process import EngineProcess
+from meshnode.engine.report import LoadReport
+from planner.plan import SplitPlan
+from proto.ids import NodeId, short
+from proto.messages import Fence, StageReport, StageState
+
+
+class RunState(StrEnum):
+    """How far a run is."""
+
+    STAGES = "waiting for stages"
+    LOADING = "loading"
+    SERVING = "serving"
+    OVER = "over"
+
+
+class RunFailed(Exception):
+    """A plan that stands can't be run: whose part failed, and why."""
+
+    def __init__(self, node: NodeId, reason: str) -> None:
+        self.node = node
+        self.reason = reason
+        super().__init__(f"{short(node)}: {reason}")
+
+
+@dataclass
+class Run:
+    """One plan being run. `stages` has the newest report of each worker; `cause` says why it is over."""
+
+    model: str
+    plan: SplitPlan
+    fence: Fence
+    workers: tuple[NodeId, ...]
+    started_s: float
+    state: RunState = RunState.STAGES
+    percent: int = 0
+    cause: str = ""
+    stages: dict[NodeId, StageReport] = field(default_factory=dict)
+    report: LoadReport = field(default_factory=LoadReport)
+    process: EngineProcess | None = None
+    own_server_pid: int | None = None
+    """Of the RPC server for this machine's CPU, where there is one (`meshnode.engine.own_server`)."""
+    tokens: dict[str, float] | None = None
+    """Tokens read (`prompt`) and made (`completion`) since it serves, and the newest request's speed (`per_second`)."""
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    """Set when a request has been answered; whoever waits for the next replaces it."""
+
+    def keeps(self, line: str) -> bool:
+        """Whether a line of the log is kept: while it serves, only what tells of the process's own trouble."""
+        return self.state is not RunState.SERVING or says_trouble(line)
+
+    def read_line(self, line: str) -> None:
+        """A line of the log."""
+        self.report.read_line(line)
+        if self.report.is_complete and self.state is RunState.LOADING:
+            self.wake()
+
+    def wake(self) -> None:
+        """Something about it changed."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def failed_stage(self) -> StageReport | None:
+        """The report of a stage that can't run any more."""
+        return next((each for each in self.stages.values() if each.state is StageState.FAILED), None)
