@@ -5,7 +5,10 @@ for its access link; RTT(a, b) is estimated as |a - b| + height_a + height_b. Ev
 to the peer, the more the surer the peer is (section 3.3, constants c_e = c_c = 0.25). Samples pass a median of three
 first, so that one queueing spike does not throw the node across the map (Ledlie, Gardner, Seltzer, NSDI 2007).
 
-Estimates are useless below a few milliseconds (facts, section 8) and are marked as estimates wherever shown.
+Estimates are useless below a few milliseconds (facts, section 8): there they are only shown as `<5ms`, and errors count
+as shares of no less than that, or a node beside others would never be sure of its place for their sake (the same
+authors' error margin). As long as a node is unsure, each sample has it move by some remembered ones too, which takes a
+third of the samples to a good estimate. Estimates are marked as such wherever shown.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ C_CORRECTION = 0.25
 ERROR_START = 1.5
 HEIGHT_MIN_US = 10.0
 FILTER_SAMPLES = 3
+LEAST_ESTIMATE_US = 5000.0
+"""Smaller estimates say no more than that."""
+UNSURE = 0.1
+REPEATED = 3
+"""So many remembered samples are taken again with each new one while the error is above `UNSURE`."""
 MAX_TRACKED_PEERS = 128
 FURTHEST_US = 1e9
 """What the wire takes in each dimension."""
@@ -33,7 +41,7 @@ Wire = tuple[float, ...]
 class LocalCoordinate:
     """The local node's own point and its movement."""
 
-    __slots__ = ("_filters", "_rng", "_wire", "error", "height_us", "position_us")
+    __slots__ = ("_filters", "_remembered", "_rng", "_wire", "error", "height_us", "position_us")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -41,6 +49,8 @@ class LocalCoordinate:
         self.height_us = HEIGHT_MIN_US
         self.error = ERROR_START
         self._filters: dict[str, deque[float]] = {}
+        self._remembered: dict[str, tuple[float, Wire]] = {}
+        """The newest sample of each peer of `_filters`: RTT in us, and where it said it stood."""
         self._wire: Wire | None = None
 
     def update(self, peer: str, rtt_s: float, peer_wire: Wire) -> None:
@@ -48,6 +58,14 @@ class LocalCoordinate:
         if len(peer_wire) != COORDINATE_DIMENSIONS + 2 or not math.isfinite(sum(peer_wire)):
             return
         rtt_us = self._filtered(peer, rtt_s * 1e6)
+        self._remembered[peer] = rtt_us, peer_wire
+        self._move(rtt_us, peer_wire)
+        if self.error > UNSURE:
+            for again in self._rng.sample(list(self._remembered), min(REPEATED, len(self._remembered))):
+                self._move(*self._remembered[again])
+        self._wire = None
+
+    def _move(self, rtt_us: float, peer_wire: Wire) -> None:
         q0, q1, q2, q3, peer_height_us, peer_error = peer_wire
         peer_height_us, peer_error = max(0.0, peer_height_us), min(10.0, max(1e-3, peer_error))
         p0, p1, p2, p3 = self.position_us
@@ -55,7 +73,7 @@ class LocalCoordinate:
         plane_us = math.hypot(*difference)
         estimate_us = plane_us + self.height_us + peer_height_us
         weight = self.error / (self.error + peer_error)
-        sample_error = abs(estimate_us - rtt_us) / rtt_us
+        sample_error = abs(estimate_us - rtt_us) / max(rtt_us, LEAST_ESTIMATE_US)
         self.error = min(ERROR_START, sample_error * C_ERROR * weight + self.error * (1 - C_ERROR * weight))
         force_us = C_CORRECTION * weight * (rtt_us - estimate_us)
         # The unit vector of the space with height is [difference, heights] / (|difference| + heights): section 5.4.
@@ -71,7 +89,6 @@ class LocalCoordinate:
         self.position_us = moved
         height_share = (self.height_us + peer_height_us) / max(1.0, estimate_us)
         self.height_us = min(FURTHEST_US, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
-        self._wire = None
 
     def wire(self) -> Wire:
         """As an `Ack` carries it, whole microseconds."""
@@ -99,7 +116,8 @@ class LocalCoordinate:
         samples = self._filters.get(peer)
         if samples is None:
             if len(self._filters) >= MAX_TRACKED_PEERS:
-                self._filters.pop(next(iter(self._filters)))
+                oldest = next(iter(self._filters))
+                del self._filters[oldest], self._remembered[oldest]
             samples = self._filters[peer] = deque(maxlen=FILTER_SAMPLES)
         samples.append(rtt_us)
         return sorted(samples)[len(samples) // 2]
@@ -117,5 +135,5 @@ def estimate_us(a: Coordinate, b: Coordinate) -> float:
 
 
 def estimate_error(a: Coordinate, b: Coordinate) -> float:
-    """Relative error to expect of `estimate_us`: the larger of the two nodes' own."""
+    """Relative error to expect of `estimate_us`: the larger of the two nodes' own. Of 5 ms, where it is less."""
     return max(a.error, b.error)

@@ -2,9 +2,9 @@
 
 Nothing is republished on a timer (design, section 5). The identity goes out when addresses or software change; the
 offer when a figure moved by more than 5 % or anything else changed, at most once a second; the network part when an RTT
-moved by more than 20 % and 1 ms or a link became corroborated. Above `max_links` nodes the row stays empty, only the
-coordinate goes, and the interval grows with the mesh, so that the stream of coordinates stays the same whatever its
-size.
+moved by more than 20 % and 1 ms, a link became corroborated, or the coordinate moved or became much surer. Above
+`max_links` nodes the row stays empty, only the coordinate goes, and the interval grows with the mesh, so that the
+stream of coordinates stays the same whatever its size.
 
 The incarnation is raised only here: to refute an accusation, to go above what peers remember, and when a part with our
 key but another boot id turns up. It is persisted before it is announced.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from meshnode.events import HealthChanged, PeerIdentityConflict, SuspicionRefutedSelf
 from meshnode.membership.awareness import HAD_TO_REFUTE, Awareness
 from meshnode.membership.board import Board
-from meshnode.membership.coordinates import LocalCoordinate
+from meshnode.membership.coordinates import UNSURE, LocalCoordinate
 from meshnode.membership.effects import PersistIncarnation
 from meshnode.membership.links import Link
 from meshnode.membership.local import LocalNode, OfferDraft
@@ -194,9 +194,10 @@ class Publisher:
         """`link` has a new sample: publish if its figure is new, newly corroborated, or moved."""
         if self._network_timer is not None:
             return
+        if self._coordinate_moved():
+            self._network_soon(now)
+            return
         if self._board.is_large:
-            if self._coordinate_moved():
-                self._network_soon(now)
             return
         said = link.published_rtt
         rtt = link.rtt
@@ -258,9 +259,9 @@ class Publisher:
         return tuple(entries)
 
     def _coordinate_moved(self) -> bool:
-        """The own point moved by more than the RTT rule against what was said."""
+        """The own point moved by more than the RTT rule against what was said, or is half as uncertain as that."""
         said = self._published_coordinate
-        if said is None:
+        if said is None or (said.error > UNSURE and self._coordinate.error < said.error / 2):
             return True
         x, y, z, w, height_us, _ = self._coordinate.wire()
         moved_us = math.dist(said.position_us, (x, y, z, w)) + abs(said.height_us - height_us)

@@ -6,6 +6,7 @@ median, where the true value is at least 5 ms (below that they are only shown as
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 from meshnode.membership.settings import LAN
 from meshnode.membership.view import RttSource
@@ -46,6 +47,31 @@ def estimated(stage: Stage) -> None:
     stage.report.add("estimate's error, p95", 100 * percentile(relative, 0.95), "%")
 
 
+def cut(stage: Stage) -> None:
+    """8 nodes at 3 sites. Every third pair across sites is cut, but none with the node that all know at first: what do
+    the others estimate of these pairs soon?"""
+    terrain = Terrain(sites=3, width_s=0.05, jitter_s=0.0005, access_max_s=0.002)
+    world = stage.world(Plan(8, stage.seed, terrain=terrain))
+    pairs = combinations(world.ids[1:], 2)
+    far = [pair for pair in pairs if true_rtt_ms(world, *pair) >= SHOWN_ABOVE_MS]
+    for pair in far[::3]:
+        world.paths.break_path(*pair)
+    world.start_all()
+    world.run(90.0)
+    relative: list[float] = []
+    for node in world.running():
+        assert node.machine is not None
+        view = node.machine.view(world.clock.now_s)
+        for pair in far[::3]:
+            figure = view.rtt.get(pair)
+            if node.node not in pair and figure is not None and figure.source is RttSource.ESTIMATED:
+                relative.append(abs(figure.min_ms / true_rtt_ms(world, *pair) - 1))
+    stage.report.add("pairs cut", len(far[::3]))
+    stage.report.add("estimates missing", len(far[::3]) * (len(world.ids) - 2) - len(relative), at_most=0)
+    stage.report.add("estimate's error, median", 100 * percentile(relative, 0.5), "%", at_most=15.0)
+    stage.report.add("estimate's error, p95", 100 * percentile(relative, 0.95), "%")
+
+
 def _errors(world: World, source: RttSource, above_ms: float) -> tuple[list[float], list[float]]:
     """Relative and absolute (ms) errors of every figure of that source against the paths' true RTT."""
     relative: list[float] = []
@@ -71,5 +97,6 @@ def true_rtt_ms(world: World, a: NodeId, b: NodeId) -> float:
 
 SCENARIOS = (
     Scenario("rtt-measured", "48 nodes, 6 sites, jitter and stalls: figures near the truth", 48, measured),
+    Scenario("rtt-cut", "8 nodes, 3 sites, pairs cut for good: coordinates near the truth after 90 s", 8, cut),
     Scenario("rtt-estimated", "96 nodes, 16 links each: coordinates near the truth", 96, estimated),
 )

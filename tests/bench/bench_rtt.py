@@ -10,8 +10,9 @@ daemon's. Errors are relative to the truth; the goal is under 5 % or 0.3 ms at t
   lost each way, and with a uniform jitter of up to a tenth of the RTT each way.
 - `stalls`: seven daemons, one of which is stopped for 200 ms over and over, as by a busy event loop; its own figures of
   the six others, and theirs of it.
-
-Estimates from coordinates are judged in the simulator (`meshnode simulate rtt-estimated`), where pairs have no link.
+- `estimates`: eight daemons at three sites, six pairs of which are cut: what everybody else estimates of those pairs
+  from coordinates, against the path that would be there. Larger meshes are judged in the simulator (`meshnode simulate
+  rtt-estimated`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emulated_mesh import EmulatedMesh
 from emulation import LinkConditions, LinkEmulator
@@ -38,6 +40,12 @@ JITTER = 0.1
 MEASURED_S = float(os.environ.get("MESHNODE_BENCH_RTT_S", "60"))
 STALL_S, STALLS_EVERY_S = 0.2, (0.3, 1.0)
 GOAL, GOAL_MS = 0.05, 0.3
+
+SITES_MS = {("a", "b"): 20.0, ("a", "c"): 60.0, ("b", "c"): 45.0}
+PLACES = {"a1": 0.3, "a2": 1.0, "a3": 3.0, "b1": 0.3, "b2": 1.0, "b3": 3.0, "c1": 0.3, "c2": 1.0}
+"""Nodes by site and number, with their own way to the site, in ms there and back."""
+FOUNDER = "b1"
+CUT = (("a1", "b2"), ("a2", "b3"), ("a1", "c1"), ("a3", "c2"), ("b2", "c1"), ("b3", "c2"))
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,10 @@ class Error:
 
 
 def main() -> None:
-    """Both meshes."""
+    """Every mesh."""
     paths()
     stalls()
+    estimates()
 
 
 def paths() -> None:
@@ -127,6 +136,52 @@ def stall(node: RunningNode, for_s: float) -> float:
         os.kill(node.pid, signal.SIGCONT)
         stopped_s += STALL_S
     return stopped_s
+
+
+def estimates() -> None:
+    """Pairs without any link between them, as the others see them."""
+    with emulated() as mesh:
+        for name in PLACES:
+            mesh.place(name)
+        for one, other in itertools.combinations(PLACES, 2):
+            conditions = LinkConditions(delay_ms=site_rtt_ms(one, other) / 2, up=(one, other) not in CUT)
+            mesh.net.shape_both(one, other, conditions)
+        founder = mesh.start(FOUNDER, "--network", "lan")
+        token = founder.invite("--uses", "100")
+        nodes = [founder, *(mesh.start(name, "--network", "lan", token=token) for name in PLACES if name != FOUNDER)]
+        time.sleep(MEASURED_S)
+        found = {pair: estimates_of(nodes, *pair) for pair in CUT}
+        print(f"   8 daemons, 3 sites, {len(CUT)} pairs cut, load {os.getloadavg()[0]:.1f}")
+        off = []
+        for pair, estimated in found.items():
+            true_ms = site_rtt_ms(*pair)
+            off += [abs(each["min_ms"] / true_ms - 1) for each in estimated]
+            if estimated:
+                middle_ms = statistics.median(each["min_ms"] for each in estimated)
+                said = statistics.median(each["error"] for each in estimated)
+                print(f"   {'-'.join(pair)}: {true_ms:.1f} ms, estimated {middle_ms:.1f} ms, said to be {said:.0%} off")
+        middle = statistics.median(off)
+        print(f"   estimates: {middle:.1%} off at the median of {len(off)} (goal 15 %), {max(off):.1%} at most")
+
+
+def site_rtt_ms(one: str, other: str) -> float:
+    """The true RTT between two places."""
+    first, second = sorted((one, other))
+    between_ms = 0.0 if first[0] == second[0] else SITES_MS[first[0], second[0]]
+    return between_ms + PLACES[one] + PLACES[other]
+
+
+def estimates_of(nodes: Iterable[RunningNode], one: str, other: str) -> list[dict[str, Any]]:
+    """What nodes that are neither estimate of the pair, in either direction."""
+    figures = []
+    for node in nodes:
+        if node.name in (one, other):
+            continue
+        names = {peer["node"]: peer["name"] for peer in node.control().get("/v1/peers")["peers"]}
+        for pair in node.control().get("/v1/rtt")["pairs"]:
+            if {names.get(pair["from"]), names.get(pair["to"])} == {one, other} and pair["estimated"]:
+                figures.append(pair)
+    return figures
 
 
 @contextmanager
