@@ -24,20 +24,24 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.models import Models
 from meshnode.engine.runs import Run, RunState
+from meshnode.engine.turns import Busy, Turns
 from meshnode.engine.wishes import model_of
 from meshnode.engine.wrong_wish import WrongWish
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
 from meshnode.split import Chosen, Gate, choose_coordinator
-from meshnode.tunnel import Opening, Purpose, TunnelError, Tunnels, splice
+from meshnode.tunnel import Opening, Purpose, TunnelError, TunnelRefusal, TunnelRefused, Tunnels, splice
 from proto.ids import NodeId, short
 
 MAX_BODY_BYTES: Final = 8 * 2**20
 """A context of a million tokens is about 5 MB of text."""
+MAX_BODIES_BYTES: Final = 64 * 2**20
+"""Of all requests that are being answered; other nodes' are among them."""
 MAX_ANSWER_BYTES: Final = 32 * 2**20
 """Of an answer that is held whole: another node may send what it likes."""
 GONE: Final = 499
@@ -94,6 +98,8 @@ class Gateway:
         self._local = local
         self._tunnels = tunnels
         self._ports = ports
+        self._turns = Turns()
+        self._body_bytes = 0
 
     def app(self, *, inner: bool) -> Starlette:
         """The application; `inner` answers only for what runs here."""
@@ -140,16 +146,40 @@ class Gateway:
     # --- one request ---
 
     async def _complete(self, request: Request, inner: bool) -> Response:
+        read = bytearray()
         try:
-            body = await _body_of(request)
+            await self._read_body(request, read)
+            body = bytes(read)
             name = model_of(body)
             # Not the URL's path: that is put together from the Host header, which is the client's.
             path = str(request.scope["path"])
-            return await _unless_gone(request, lambda: self._answer(name, path, body, inner))
+            return await _unless_gone(request, lambda: self._answer_or_busy(name, path, body, inner))
         except WrongWish as wrong:
-            return JSONResponse(wrong.to_dict(), status_code=400)
+            return JSONResponse(wrong.to_dict(), status_code=wrong.status)
         except ApiError as error:
             return error.response()
+        finally:
+            self._body_bytes -= len(read)
+
+    async def _read_body(self, request: Request, read: bytearray) -> None:
+        """The request's body, bounded in bytes and time, and in bytes together with all others. Raises `ApiError`."""
+        with anyio.move_on_after(BODY_S) as deadline:
+            async for piece in request.stream():
+                if len(read) + len(piece) > MAX_BODY_BYTES:
+                    raise ApiError(413, "too_large", f"the body is over {MAX_BODY_BYTES} bytes")
+                if self._body_bytes + len(piece) > MAX_BODIES_BYTES:
+                    text = f"the bodies of requests to this node take {self._body_bytes} bytes together already"
+                    raise ApiError(503, "busy", text, retry_s=RETRY_S)
+                read += piece
+                self._body_bytes += len(piece)
+        if deadline.cancelled_caught:
+            raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_S:g} s")
+
+    async def _answer_or_busy(self, name: str, path: str, body: bytes, inner: bool) -> Response:
+        try:
+            return await self._answer(name, path, body, inner)
+        except Busy as busy:
+            raise ApiError(503, "busy", f"{name}: {busy}", retry_s=RETRY_S) from busy
 
     async def _answer(self, name: str, path: str, body: bytes, inner: bool) -> Response:
         choice = choose_coordinator(self._ports.view(), name)
@@ -171,12 +201,13 @@ class Gateway:
         run = None if models is None else models.get(name)
         if models is None or run is None:
             raise self._not_running(name)
-        await self._until_open(models, run)
 
         async def why() -> str:
             return f"{name}: {await models.why_over(run)}"
 
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._turns.here(name))
+            await self._until_open(models, run)
             try:
                 stream = await models.connect(run)
                 stack.callback(models.answered, run)
@@ -204,11 +235,14 @@ class Gateway:
             return f"{name}: the connection to {short(node)}, which coordinates it, was lost"
 
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turns.towards(node))
             try:
                 tunnel = await self._tunnels.open(node, Opening(Purpose.API, name))
                 stack.push_async_callback(tunnel.aclose)
                 answer = await ask(tunnel, "POST", path, _JSON, body)
             except TunnelError as error:
+                if isinstance(error, TunnelRefused) and error.code == TunnelRefusal.TOO_MANY:
+                    raise ApiError(503, "busy", f"{name}: {short(node)}: {error.text}", retry_s=RETRY_S) from error
                 raise self._lost(name, node, f"{name}: {short(node)}, which coordinates it: {error}") from error
             except (AnswerBroken, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                 raise self._lost(name, node, await why()) from error
@@ -225,8 +259,8 @@ class Gateway:
         kept = ((key, value) for key, value in answer.headers.items() if key in _KEPT_HEADERS)
         headers = {key.decode(): value.decode("latin-1") for key, value in kept}
         if answer.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-            events = self._events(answer, stack, name, node, why)
-            return StreamingResponse(events, status_code=answer.status, headers=headers)
+            events = self._events(answer, name, node, why)
+            return _Stream(events, stack, status_code=answer.status, headers=headers)
         async with stack:
             try:
                 whole = await whole_body(answer, MAX_ANSWER_BYTES)
@@ -234,18 +268,29 @@ class Gateway:
                 raise self._lost(name, node, await why()) from error
         return Response(whole, status_code=answer.status, headers=headers)
 
-    async def _events(
-        self, answer: Answer, stack: AsyncExitStack, name: str, node: NodeId, why: Callable[[], Any]
-    ) -> AsyncIterator[bytes]:
+    async def _events(self, answer: Answer, name: str, node: NodeId, why: Callable[[], Any]) -> AsyncIterator[bytes]:
         try:
             async for piece in answer.body:
                 yield piece
         except AnswerBroken:
             error = self._lost(name, node, await why())
             yield b"data: " + json.dumps(error.content).encode() + b"\n\n"
+
+
+class _Stream(StreamingResponse):
+    """A streamed answer, which owns what it is read from: that is given back also where the client went before the
+    first byte, when its events are not even begun."""
+
+    def __init__(self, events: AsyncIterator[bytes], stack: AsyncExitStack, **more: Any) -> None:  # noqa: ANN401
+        super().__init__(events, **more)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await stack.aclose()
+                await self._stack.aclose()
 
 
 _JSON: Final = ((b"content-type", b"application/json"),)
@@ -259,19 +304,6 @@ async def _no_route(request: Request, _error: Exception) -> Response:
     routes = "GET /v1/models, POST /v1/chat/completions, POST /v1/completions"
     message = f"{request.method} {request.url.path[:100]} is not served here; there is {routes}"
     return ApiError(404, "not_found", message).response()
-
-
-async def _body_of(request: Request) -> bytes:
-    """The request's body, bounded in bytes and time. Raises `ApiError`."""
-    body = bytearray()
-    with anyio.move_on_after(BODY_S) as deadline:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise ApiError(413, "too_large", f"the body is over {MAX_BODY_BYTES} bytes")
-    if deadline.cancelled_caught:
-        raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_S:g} s")
-    return bytes(body)
 
 
 async def _unless_gone(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:

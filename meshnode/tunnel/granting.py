@@ -113,9 +113,10 @@ class Granting:
             return _No(TunnelRefusal.NOT_OFFERED, f"nothing is offered here for the purpose {message.purpose!r}")
         if (why := offer.admit(peer, opening)) is not None:
             return _No(TunnelRefusal.NOT_ADMITTED, why)
-        with_peer = self._ledger.count(peer) + self.tickets.count(peer, self._clock())
-        if with_peer >= self._settings.per_peer:
-            return _No(TunnelRefusal.TOO_MANY, f"there are {with_peer} tunnels between the two nodes already")
+        opened = self._ledger.count(peer, opening.purpose, opened_here=False)
+        share = opened + self.tickets.count(peer, opening.purpose, self._clock())
+        if share >= self._settings.per_peer:
+            return _No(TunnelRefusal.TOO_MANY, f"it has {share} tunnels for {opening.purpose.value} already")
         if len(self._ledger) + len(self.tickets) >= self._settings.in_all:
             return _No(TunnelRefusal.TOO_MANY, f"this node has {self._settings.in_all} tunnels already")
         return self._carrier(peer, message.carrier)

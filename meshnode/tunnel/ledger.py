@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshnode.events import Event, TunnelClosed, TunnelOpened
-from meshnode.tunnel.opening import Carrier, Opening
+from meshnode.tunnel.opening import Carrier, Opening, Purpose
 from meshnode.tunnel.tunnel import Tunnel, TunnelStream
 from proto.ids import NodeId
 
@@ -33,7 +33,7 @@ class Ledger:
         self._emit = emit
         self._open: dict[Tunnel, float] = {}
         self._closed: dict[Carrier, Totals] = {carrier: Totals() for carrier in Carrier}
-        self._by_peer: Counter[NodeId] = Counter()
+        self._shares: Counter[tuple[NodeId, Purpose, bool]] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -41,9 +41,9 @@ class Ledger:
     def __iter__(self) -> Iterator[Tunnel]:
         return iter(tuple(self._open))
 
-    def count(self, peer: NodeId) -> int:
-        """Open tunnels with `peer`."""
-        return self._by_peer[peer]
+    def count(self, peer: NodeId, purpose: Purpose, *, opened_here: bool) -> int:
+        """Open tunnels with `peer` for `purpose` that one side has opened."""
+        return self._shares[peer, purpose, opened_here]
 
     def enter(
         self, stream: TunnelStream, peer: NodeId, opening: Opening, carrier: Carrier, *, opened_here: bool
@@ -51,7 +51,7 @@ class Ledger:
         """A tunnel that stands now."""
         tunnel = Tunnel(stream, peer, opening, carrier, opened_here=opened_here, ended=self._ended)
         self._open[tunnel] = self._clock()
-        self._by_peer[peer] += 1
+        self._shares[peer, opening.purpose, opened_here] += 1
         self._closed[carrier].opened += 1
         self._emit(
             TunnelOpened(
@@ -93,9 +93,10 @@ class Ledger:
 
     def _ended(self, tunnel: Tunnel, reason: str) -> None:
         after_s = self._clock() - self._open.pop(tunnel)
-        self._by_peer[tunnel.peer] -= 1
-        if not self._by_peer[tunnel.peer]:
-            del self._by_peer[tunnel.peer]
+        share = (tunnel.peer, tunnel.purpose, tunnel.opened_here)
+        self._shares[share] -= 1
+        if not self._shares[share]:
+            del self._shares[share]
         totals = self._closed[tunnel.carrier]
         totals.sent_bytes += tunnel.sent_bytes
         totals.received_bytes += tunnel.received_bytes

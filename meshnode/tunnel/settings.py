@@ -40,7 +40,8 @@ class TunnelSettings:
     millisecond."""
 
     per_peer: int = 32
-    """Tunnels with one peer at once, tickets included."""
+    """Tunnels that one of two nodes has opened to the other for one purpose at once, tickets included. Each purpose and
+    side has its own share: many requests for a model can't keep an engine from its stages."""
     in_all: int = 512
     """Tunnels of this node at once, tickets included."""
     opens_per_s: float = 20.0

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshnode.tunnel.opening import Carrier, Opening
+from meshnode.tunnel.opening import Carrier, Opening, Purpose
 from proto.ids import NodeId
 
 TICKET_BYTES = 32
@@ -42,10 +42,10 @@ class TicketBook:
     def __len__(self) -> int:
         return len(self._granted)
 
-    def count(self, peer: NodeId, now_s: float) -> int:
-        """Good tickets that `peer` has."""
+    def count(self, peer: NodeId, purpose: Purpose, now_s: float) -> int:
+        """Good tickets for `purpose` that `peer` has."""
         self._forget(now_s)
-        return sum(granted.peer == peer for granted in self._granted.values())
+        return sum(granted.peer == peer and granted.opening.purpose is purpose for granted in self._granted.values())
 
     def issue(self, peer: NodeId, opening: Opening, carrier: Carrier, now_s: float) -> bytes:
         """A new ticket."""

@@ -79,7 +79,7 @@ class Tunnels:
         self._scratch = scratch
         self._emit = emit
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._opening: Counter[NodeId] = Counter()
+        self._opening: Counter[tuple[NodeId, Purpose]] = Counter()
         self._ledger = Ledger(clock, emit)
         self._tcp = TcpCarrier(settings, clock)
         self._relays = RelayTable(identity.node, settings, clock, paths.send)
@@ -112,7 +112,7 @@ class Tunnels:
         """A tunnel to `peer` (not to this node itself). Raises `TunnelRefused` or `TunnelUnavailable`."""
         if peer == self._identity.node:
             raise TunnelUnavailable(peer, "this is this very node, which needs no tunnel to itself")
-        with self._room_for(peer):
+        with self._room_for(peer, opening.purpose):
             try:
                 stream, carrier = await self._asking.connect(peer, opening)
             except TunnelError as error:
@@ -191,17 +191,19 @@ class Tunnels:
             self._emit(TunnelsListening(address=format_address(bound), problem=None))
 
     @contextmanager
-    def _room_for(self, peer: NodeId) -> Iterator[None]:
-        with_peer = self._ledger.count(peer) + self._opening[peer]
-        if with_peer >= self._settings.per_peer or len(self._ledger) >= self._settings.in_all:
-            raise TunnelUnavailable(peer, f"this node has {with_peer} tunnels to it and {len(self._ledger)} in all")
-        self._opening[peer] += 1
+    def _room_for(self, peer: NodeId, purpose: Purpose) -> Iterator[None]:
+        share = (peer, purpose)
+        count = self._ledger.count(peer, purpose, opened_here=True) + self._opening[share]
+        if count >= self._settings.per_peer or len(self._ledger) >= self._settings.in_all:
+            text = f"this node has {count} tunnels to it for {purpose.value} and {len(self._ledger)} open in all"
+            raise TunnelUnavailable(peer, text)
+        self._opening[share] += 1
         try:
             yield
         finally:
-            self._opening[peer] -= 1
-            if not self._opening[peer]:
-                del self._opening[peer]
+            self._opening[share] -= 1
+            if not self._opening[share]:
+                del self._opening[share]
 
     def _stream_opened(self, peer: NodeId, stream: LinkStream) -> None:
         if self._tasks is None:

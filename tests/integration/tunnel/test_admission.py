@@ -189,8 +189,17 @@ async def test_peer_gets_no_more_tunnels_than_its_share(tunnels: TunnelLab) -> N
     with pytest.raises(TunnelRefused) as refused:
         await here.tunnels.open(there.node, API)
     assert refused.value.code == "too_many"
+    assert "2 tunnels for api" in refused.value.text
+    # Neither the other purpose's share is used up by that, nor the other side's.
+    there.tunnels.offer(Purpose.ENGINE, stays_open, lambda _peer, _opening: None)
+    await here.tunnels.open(there.node, Opening(Purpose.ENGINE, MODEL, Fence(1, here.node)))
+    await there.tunnels.open(here.node, API)
     there.tunnels.cut("enough")
     await here.tunnels.open(there.node, API)
+
+
+async def stays_open(tunnel: Tunnel) -> None:
+    await anyio.sleep_forever()
 
 
 async def test_requests_above_the_rate_are_refused(tunnels: TunnelLab) -> None:

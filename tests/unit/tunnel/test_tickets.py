@@ -25,10 +25,10 @@ def test_ticket_is_good_once_for_what_was_asked() -> None:
 def test_ticket_expires_and_is_forgotten() -> None:
     book = TicketBook(LIFE_S)
     ticket = book.issue(ONE, API, Carrier.QUIC, 100.0)
-    assert book.count(ONE, 109.9) == 1
+    assert book.count(ONE, API.purpose, 109.9) == 1
     assert book.redeem(ticket, Carrier.QUIC, ONE, 110.0) is None
     book.issue(ONE, API, Carrier.QUIC, 100.0)
-    assert book.count(ONE, 110.0) == 0
+    assert book.count(ONE, API.purpose, 110.0) == 0
     assert len(book) == 0
 
 
