@@ -109,26 +109,29 @@ def _participants(request: PlanRequest, instance: Instance, centre: str | None) 
 
 def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int, centre: str | None) -> ParticipantReport:
     missing = None if node.cached_bytes is None else max(0, request.model.file_bytes - node.cached_bytes)
+    rtt_ms, rtt_estimated = _rtt(request, node, centre)
     return ParticipantReport(
         node=node.id,
         capacity_bytes=node.capacity_bytes,
         usable_bytes=node.usable_bytes,
         cached_bytes=node.cached_bytes,
         missing_bytes=missing,
-        rtt_ms=_rtt_ms(request, node, centre),
+        rtt_ms=rtt_ms,
         transfer=node.can_receive,
         placeable_layers=placeable_layers,
+        rtt_estimated=rtt_estimated,
     )
 
 
-def _rtt_ms(request: PlanRequest, node: NodeSpec, centre: str | None) -> float | None:
-    """The node's own figure, or else its link's from the centre; to itself nothing, where any RTT is known at all."""
+def _rtt(request: PlanRequest, node: NodeSpec, centre: str | None) -> tuple[float | None, bool]:
+    """The node's own figure, or else its link's from the centre, and whether it is an estimate; to itself nothing,
+    where any RTT is known at all."""
     if node.rtt_ms is not None or centre is None:
-        return node.rtt_ms
+        return node.rtt_ms, node.rtt_estimated
     if node.id == centre:
-        return 0.0 if request.links.links else None
+        return (0.0 if request.links.links else None), False
     link = request.links.get(centre, node.id) or request.links.get(node.id, centre)
-    return None if link is None else link.rtt_ms
+    return (None, False) if link is None else (link.rtt_ms, link.estimated)
 
 
 def _requirement(request: PlanRequest, need: MemoryNeed, required: int) -> dict[str, int]:

@@ -15,6 +15,18 @@ from planner.errors import InvalidPlanInput, figure
 ASSUMED_BANDWIDTH_BYTES_PER_S: Final = 125_000_000.0
 """A link whose RTT is known and whose bandwidth is not is taken to be gigabit Ethernet, and the plan says so."""
 
+LEAST_ESTIMATE_MS: Final = 5.0
+"""Network coordinates tell no smaller RTTs apart."""
+
+
+def rtt_text(rtt_ms: float | None, *, estimated: bool) -> str:
+    """An RTT as people read it: `~` marks an estimate, which below 5 ms says no more than that."""
+    if rtt_ms is None:
+        return "unknown"
+    if not estimated:
+        return f"{rtt_ms:.1f}ms"
+    return f"~<{LEAST_ESTIMATE_MS:g}ms" if rtt_ms < LEAST_ESTIMATE_MS else f"~{rtt_ms:.1f}ms"
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

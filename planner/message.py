@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from planner.links import rtt_text
 from planner.shortfall import ParticipantReport, ShortfallKind, ShortfallReport
 from planner.sizes import format_gb
 from planner.words import short_id
@@ -66,7 +67,7 @@ def _what_is_short(report: ShortfallReport) -> str:
 def _participant(each: ParticipantReport) -> str:
     cached = "unknown" if each.cached_bytes is None else format_gb(each.cached_bytes)
     missing = "unknown" if each.missing_bytes is None else format_gb(each.missing_bytes)
-    rtt = "unknown" if each.rtt_ms is None else f"{each.rtt_ms:.1f}ms"
+    rtt = rtt_text(each.rtt_ms, estimated=each.rtt_estimated)
     transfer = str(each.transfer).lower()
     shown = f"{short_id(each.node)}:{format_gb(each.usable_bytes)}"
     return f"{shown} cached={cached} missing={missing} rtt={rtt} transfer={transfer}"

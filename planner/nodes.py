@@ -72,8 +72,8 @@ class NodeSpec:
     `host_usable_bytes`: host memory a coordinator may fill (token embedding, host compute); None is unknown.
     `has_package`: whether it holds the complete model (a `llama_cpp_rpc` coordinator must); None is unknown or not
     asked. `cached_bytes`: bytes of the model already there; None is unknown. `can_receive`: artifacts can be
-    transferred to it. `rtt_ms` is only reported (the coordinator's view); costs come from `LinkMatrix`. Devices may be
-    empty: such a node can only coordinate.
+    transferred to it. `rtt_ms` is only reported (the coordinator's view; `rtt_estimated`: from coordinates, not
+    measured); costs come from `LinkMatrix`. Devices may be empty: such a node can only coordinate.
     """
 
     id: str
@@ -85,6 +85,7 @@ class NodeSpec:
     rtt_ms: float | None = None
     willingness: Willingness = Willingness.ALWAYS
     stageless_reason: str | None = None
+    rtt_estimated: bool = False
 
     def __post_init__(self) -> None:
         name("node.id", self.id)

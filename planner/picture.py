@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
+from planner.links import rtt_text
 from planner.plan import HopPlan, SplitPlan, StagePlan
 from planner.sizes import format_gb
 
@@ -122,10 +123,7 @@ def _legend(y: float) -> list[str]:
 
 
 def _hop(hop: HopPlan) -> str:
-    if hop.rtt_ms is None:
-        return f"from {_short(hop.source)}, rtt=unknown"
-    mark = "~" if hop.estimated else ""
-    return f"from {_short(hop.source)}, RTT {mark}{hop.rtt_ms:.1f} ms"
+    return f"from {_short(hop.source)}, RTT {rtt_text(hop.rtt_ms, estimated=hop.estimated)}"
 
 
 def _layers(stage: StagePlan) -> str:

@@ -31,7 +31,8 @@ class ShortfallKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParticipantReport:
-    """One participant as it was counted. `placeable_layers`: its longest window of layers anywhere, by itself."""
+    """One participant as it was counted. `placeable_layers`: its longest window of layers anywhere, by itself;
+    `rtt_estimated`: its RTT comes from coordinates, not measured."""
 
     node: str
     capacity_bytes: int
@@ -41,6 +42,7 @@ class ParticipantReport:
     rtt_ms: float | None
     transfer: bool
     placeable_layers: int
+    rtt_estimated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -51,6 +53,7 @@ class ParticipantReport:
             "cached_bytes": self.cached_bytes,
             "missing_bytes": self.missing_bytes,
             "rtt_ms": self.rtt_ms,
+            "rtt_estimated": self.rtt_estimated,
             "transfer": self.transfer,
             "placeable_layers": self.placeable_layers,
         }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOTHING = "-"
+LEAST_ESTIMATE_MS = 5.0
 WIDE = 200
 """Columns where no terminal tells how wide it is: a pipe must not cut words off."""
 MIN_PROSE = 16
@@ -120,5 +121,11 @@ def rtt(figure: dict[str, Any] | None) -> str:
     """An RTT with a mark for what kind of figure it is: `~` an estimate, `?` not yet corroborated."""
     if figure is None:
         return "unknown"
-    mark = "~" if figure["estimated"] else "" if figure["corroborated"] else "?"
-    return f"{mark}{figure['min_ms']:.1f}ms"
+    if figure["estimated"]:
+        return estimate(figure["min_ms"])
+    return f"{'' if figure['corroborated'] else '?'}{figure['min_ms']:.1f}ms"
+
+
+def estimate(rtt_ms: float) -> str:
+    """An RTT estimated from coordinates, which tell nothing apart below 5 ms."""
+    return "~<5ms" if rtt_ms < LEAST_ESTIMATE_MS else f"~{rtt_ms:.1f}ms"

@@ -13,7 +13,7 @@ import click
 
 from meshnode.cli.client import Json
 from meshnode.cli.explain_text import print_explanation
-from meshnode.cli.output import NOTHING, gigabytes, print_table, printable
+from meshnode.cli.output import NOTHING, estimate, gigabytes, print_table, printable
 from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 
 ID_LENGTH = 52
@@ -189,13 +189,14 @@ def _print_excluded(excluded: list[Json], names: Mapping[str, str]) -> None:
 
 def _participant_row(participant: Json, names: Mapping[str, str], declared: frozenset[str]) -> tuple[str, ...]:
     rtt_ms = participant["rtt_ms"]
+    measured = "unknown" if rtt_ms is None else f"{rtt_ms:.1f}ms"
     return (
         node_text(participant["node"], names),
         gigabytes(participant["capacity_bytes"]),
         _marked(participant["usable_bytes"], participant["node"], declared),
         _known_bytes(participant["cached_bytes"]),
         _known_bytes(participant["missing_bytes"]),
-        "unknown" if rtt_ms is None else f"{rtt_ms:.1f}ms",
+        estimate(rtt_ms) if rtt_ms is not None and participant.get("rtt_estimated") else measured,
         "yes" if participant["transfer"] else "no",
         str(participant["placeable_layers"]),
     )

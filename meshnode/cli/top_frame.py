@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from meshnode.cli.output import gigabytes, printable
+from meshnode.cli.output import LEAST_ESTIMATE_MS, gigabytes, printable, rtt
 
 Json = dict[str, Any]
 
@@ -158,13 +158,13 @@ class _Frame:
         if peer["connecting"] and link is None and status == "alive":
             status = "connecting"
         name = (printable(peer["name"]) or peer["short"]) + (" *" if peer["self"] else "")
-        rtt = "" if peer["self"] else _rtt(peer["rtt"])
+        figure = "" if peer["self"] else rtt(peer["rtt"])
         path = "" if link is None else link["path"]
         return Text.assemble(
             (f"{peer['short']} ", "dim") if with_id else "",
             (_fit(name, name_cells) + " ", "bold" if peer["self"] else ""),
             (f"{status:<10} ", _STATUS_STYLES[status]),
-            f"{rtt:>9} ",
+            f"{figure:>9} ",
             (f"{path:<8} ", "yellow" if path == "relayed" else ""),
             *self._memory(peer, bar_cells),
         )
@@ -259,14 +259,15 @@ class _Frame:
 
     def _rtt_cells(self, grid: Json, row: int, fits: int, cells: int) -> list[tuple[str, str]]:
         found = []
-        marks = {"e": "~", "u": "?"}
         for value, kind in list(zip(grid["min_ms"][row], grid["kinds"][row], strict=True))[:fits]:
             if value is None:
                 found.append((f"{'.' if kind == '=' else '-':>{cells}}", "dim"))
                 continue
             style = next(style for limit, style in _HEAT if value <= limit)
             figure = f"{value:.1f}" if value < 100 else f"{value:.0f}"
-            found.append((f"{marks.get(kind, '') + figure:>{cells}}", style))
+            if kind == "e":
+                figure = "~<5" if value < LEAST_ESTIMATE_MS else f"~{figure}"
+            found.append((f"{'?' if kind == 'u' else ''}{figure}".rjust(cells), style))
         return found
 
     def events(self, room: int) -> None:
@@ -299,13 +300,6 @@ class _Frame:
 
     def _named(self, text: str) -> str:
         return printable(_ID.sub(lambda found: self._names.get(found[0]) or found[0][:10], text))
-
-
-def _rtt(figure: Json | None) -> str:
-    if figure is None:
-        return "unknown"
-    mark = "~" if figure["estimated"] else "" if figure["corroborated"] else "?"
-    return f"{mark}{figure['min_ms']:.1f}ms"
 
 
 def _short_by(report: Json) -> str:

@@ -17,6 +17,7 @@ import math
 import random
 from collections import deque
 
+from meshnode.membership.view import LEAST_ESTIMATE_MS
 from proto.parts import COORDINATE_DIMENSIONS, Coordinate
 
 C_ERROR = 0.25
@@ -24,8 +25,7 @@ C_CORRECTION = 0.25
 ERROR_START = 1.5
 HEIGHT_MIN_US = 10.0
 FILTER_SAMPLES = 3
-LEAST_ESTIMATE_US = 5000.0
-"""Smaller estimates say no more than that."""
+LEAST_ESTIMATE_US = LEAST_ESTIMATE_MS * 1e3
 UNSURE = 0.1
 REPEATED = 3
 """So many remembered samples are taken again with each new one while the error is above `UNSURE`."""

@@ -40,6 +40,10 @@ class RttSource(StrEnum):
     """Computed from network coordinates."""
 
 
+LEAST_ESTIMATE_MS = 5.0
+"""Network coordinates tell no smaller RTTs apart: such an estimate is shown as `<5ms`."""
+
+
 @dataclass(frozen=True, slots=True)
 class RttFigure:
     """One RTT: window minimum and smoothed value in ms, variation in ms, number of samples, age in s of the last.
@@ -55,7 +59,13 @@ class RttFigure:
     corroborated: bool
     source: RttSource
     error: float | None = None
-    """Relative error of an estimate; None for a measurement."""
+    """Relative error of an estimate, of `LEAST_ESTIMATE_MS` where that is more; None for a measurement."""
+
+    def __str__(self) -> str:
+        """The least one, as people read it; `~` marks an estimate."""
+        if self.source is not RttSource.ESTIMATED:
+            return f"{self.min_ms:.1f}ms"
+        return f"~<{LEAST_ESTIMATE_MS:g}ms" if self.min_ms < LEAST_ESTIMATE_MS else f"~{self.min_ms:.1f}ms"
 
 
 @dataclass(frozen=True, slots=True)

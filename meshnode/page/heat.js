@@ -1,12 +1,13 @@
 // The RTT matrix as a heat map: a table whose cells are coloured. Estimates are hatched; colour is never the only sign.
 
 import { byId, h, show, table } from "./dom.js";
-import { ms, names } from "./words.js";
+import { estimate, ms, names } from "./words.js";
 
 const STEPS_MS = [1, 3, 10, 30, 100]; // a heat step for each of up to 1 ms, 3 ms, ... and one above
 const MAX_WITH_FIGURES = 20; // nodes; in a larger mesh the cells are small and the figure is in their title
 const WORDS = { m: "measured", r: "reported by the pair", u: "few samples yet", e: "estimated", "-": "unknown", "=": "itself" };
 
+const shown = (value, kind) => (kind === "e" ? estimate(value) : ms(value));
 const step = (value) => STEPS_MS.filter((limit) => value > limit).length;
 
 let cells = []; // of the table that stands now, so that only what changed is touched
@@ -40,9 +41,10 @@ const paint = (cell, from, to, value, kind, small) => {
   if (cell.dataset.mark === mark) return;
   cell.dataset.mark = mark;
   cell.className = kind === "=" ? "own" : value === null ? "none" : `h${step(value)}${kind === "e" ? " hatched" : ""}`;
-  const figure = kind === "=" ? "" : value === null ? "?" : `${kind === "e" ? "~" : ""}${value < 10 ? value.toFixed(1) : value.toFixed(0)}`;
+  const plain = value === null ? "?" : kind === "e" && value < 5 ? "<5" : value < 10 ? value.toFixed(1) : value.toFixed(0);
+  const figure = kind === "=" ? "" : `${kind === "e" ? "~" : ""}${plain}`;
   cell.replaceChildren(small ? h("span", { class: "unseen" }, figure) : document.createTextNode(figure));
-  cell.title = `${names.of(from)} to ${names.of(to)}: ${value === null ? "" : `${ms(value)}, `}${WORDS[kind]}`;
+  cell.title = `${names.of(from)} to ${names.of(to)}: ${value === null ? "" : `${shown(value, kind)}, `}${WORDS[kind]}`;
 };
 
 const showLegend = (leftOut) => {
@@ -59,6 +61,6 @@ const showList = (grid) => {
     if (grid.min_ms[y][x] !== null) pairs.push([grid.min_ms[y][x], grid.kinds[y][x], from, to]);
   }));
   pairs.sort((a, b) => b[0] - a[0]);
-  const rows = pairs.slice(0, 40).map(([value, kind, from, to]) => [`${names.of(from)} to ${names.of(to)}`, ms(value), WORDS[kind]]);
+  const rows = pairs.slice(0, 40).map(([value, kind, from, to]) => [`${names.of(from)} to ${names.of(to)}`, shown(value, kind), WORDS[kind]]);
   show(byId("rtt-list"), rows.length ? table("The slowest pairs", [["Pair"], ["RTT", "figure"], ["How it is known"]], rows) : h("p", {}, "No RTT is known yet."));
 };

@@ -1,7 +1,7 @@
 // What planning came to: a plan's stages as a picture, a shortfall with its remedies, a quorum that was not reached.
 
 import { h, s, wideTable } from "./dom.js";
-import { count, gb, ms, names } from "./words.js";
+import { count, estimate, gb, ms, names } from "./words.js";
 
 export const outcome = (result) => {
   if (!result) return [h("p", { class: "quiet" }, "No plan has been made yet.")];
@@ -41,7 +41,7 @@ const strip = (stages) => {
 const card = (stage, found, declared) => {
   const { total, usable } = stage.bytes;
   const hop = found.hops.find((each) => each.to === stage.node) ?? found.hops.find((each) => each.from === stage.node);
-  const way = stage.node === found.coordinator.node ? "on the coordinator" : !hop ? "" : `RTT ${ms(hop.rtt_ms)}${hop.estimated ? " estimated" : ""}`;
+  const way = stage.node === found.coordinator.node ? "on the coordinator" : !hop ? "" : `RTT ${hop.estimated ? `${estimate(hop.rtt_ms)} estimated` : ms(hop.rtt_ms)}`;
   const svg = s("svg", { viewBox: "0 0 100 8", preserveAspectRatio: "none", class: "bar thin", "aria-hidden": "true" });
   svg.append(s("rect", { class: "free", width: 100, height: 8 }), s("rect", { class: "used", width: usable ? Math.min(100, (100 * total) / usable) : 100, height: 8 }));
   const item = h("li", { class: `stage stage-edge-${stage.stage % 6}` },
@@ -91,7 +91,7 @@ const participants = (report) => {
   const rows = report.participants.map((each) => [
     names.cell(each.node),
     [gb(each.usable_bytes), declared.has(each.node) ? h("span", { class: "tag" }, "declared") : null],
-    gb(each.cached_bytes), gb(each.missing_bytes), each.rtt_ms === 0 ? "-" : ms(each.rtt_ms), String(each.placeable_layers),
+    gb(each.cached_bytes), gb(each.missing_bytes), each.rtt_ms === 0 ? "-" : each.rtt_estimated ? `${estimate(each.rtt_ms)} estimated` : ms(each.rtt_ms), String(each.placeable_layers),
   ]);
   return rows.length ? wideTable("Who was counted", columns, rows) : h("p", { class: "quiet" }, "Nobody.");
 };

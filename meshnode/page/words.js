@@ -53,9 +53,12 @@ export const names = new Names();
 // The RTT of one node as seen from here, with a mark for what kind of figure it is.
 export const rttText = (figure) => {
   if (!figure) return "unknown";
-  const kind = figure.estimated ? " estimated" : figure.corroborated ? "" : " (few samples)";
-  return ms(figure.min_ms) + kind;
+  if (figure.estimated) return `${estimate(figure.min_ms)} estimated`;
+  return ms(figure.min_ms) + (figure.corroborated ? "" : " (few samples)");
 };
+
+// An estimate from coordinates, which tell nothing apart below 5 ms.
+export const estimate = (value) => (value < 5 ? "<5ms" : ms(value));
 
 // Sums over a node's devices; null while its offer is unknown, and for a client, which gives nothing by role.
 export const memoryOf = (peer) => {

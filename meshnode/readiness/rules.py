@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from meshnode.membership.view import PathKind, RttFigure, RttSource, Status
+from meshnode.membership.view import PathKind, Status
 from meshnode.readiness.candidate import Candidate, free_bytes, is_alive, manifests_differ
 from meshnode.readiness.reasons import ReasonCode
 from meshnode.readiness.request import Purpose
@@ -232,7 +232,7 @@ def stage_path_too_slow(candidate: Candidate) -> Finding | None:
     limit, figure = candidate.request.eligibility.max_stage_rtt_ms, candidate.usable_rtt
     if candidate.is_coordinator or limit is None or figure is None or figure.min_ms <= limit:
         return None
-    return Finding(f"RTT {_milliseconds(figure)}", f"at most {limit:g}ms")
+    return Finding(f"RTT {figure}", f"at most {limit:g}ms")
 
 
 RULES: Final = MappingProxyType[ReasonCode, Rule](
@@ -289,10 +289,6 @@ def _gigabytes(count: int) -> str:
 
 def _figure(count: int | None) -> str:
     return "an unknown part" if count is None else _gigabytes(count)
-
-
-def _milliseconds(figure: RttFigure) -> str:
-    return f"{'~' if figure.source is RttSource.ESTIMATED else ''}{figure.min_ms:.1f}ms"
 
 
 def _hash(manifest: str | None) -> str:

@@ -31,7 +31,12 @@ def test_unknown_is_never_zero() -> None:
 def test_rtt_marks_estimates_and_thin_measurements() -> None:
     assert rtt(FIGURE) == "0.2ms"
     assert rtt(FIGURE | {"corroborated": False}) == "?0.2ms"
-    assert rtt(FIGURE | {"estimated": True}) == "~0.2ms"
+    assert rtt(FIGURE | {"estimated": True, "min_ms": 31.25}) == "~31.2ms"
+
+
+def test_estimate_of_a_short_path_says_no_more_than_that() -> None:
+    assert rtt(FIGURE | {"estimated": True}) == "~<5ms"
+    assert rtt(FIGURE | {"estimated": True, "corroborated": False, "min_ms": 5.0}) == "~5.0ms"
 
 
 def test_tables_in_a_pipe_cut_nothing_off(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +82,7 @@ def test_wrong_uses_say_what_is_right(text: str) -> None:
     with pytest.raises(click.BadParameter, match="from 1 to 1000, or `unlimited`"):
         USES.convert(text, None, None)
 
+
 PEER_COLUMNS = ("NODE", "NAME", "ADDRESS", "SINCE", "NOTE")
 
 
@@ -97,9 +103,7 @@ def test_narrow_terminal_loses_spare_columns_and_breaks_no_id(
     ]
 
 
-def test_wide_terminal_keeps_spare_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wide_terminal_keeps_spare_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_terminal_of(100, monkeypatch)
     print_table(("A", "B"), [("x", "y")], spare=("B",))
     assert capsys.readouterr().out.splitlines()[1].split() == ["x", "y"]

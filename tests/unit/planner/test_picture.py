@@ -45,7 +45,7 @@ def test_each_stage_is_shown_with_its_layers_and_memory() -> None:
     assert "layers 0 to 9" in shown
     assert "layers 10 to 19" in shown
     assert shown.count("23.5GB of 30.0GB, 6.5GB free") == 2
-    assert "from attic, RTT 2.0 ms" in shown
+    assert "from attic, RTT 2.0ms" in shown
 
 
 def test_names_from_outside_are_text_and_never_markup() -> None:

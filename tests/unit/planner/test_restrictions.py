@@ -153,6 +153,15 @@ def test_shortfall_tells_each_participants_rtt_from_who_would_coordinate() -> No
     assert {each.rtt_ms for each in shortfall(*small, links=LinkMatrix()).participants} == {None}
 
 
+def test_estimated_rtt_of_a_participant_is_marked_and_says_nothing_below_5_ms() -> None:
+    small = [a_node(name, usable_gb=1) for name in "abc"]
+    links = LinkMatrix({("a", "b"): Link(31.25, estimated=True), ("a", "c"): Link(0.4, estimated=True)})
+    report = shortfall(*small, links=links, constraints=Constraints(coordinator="a"))
+    assert [each.rtt_estimated for each in report.participants] == [False, True, True]
+    assert "rtt=~31.2ms" in report.headline
+    assert "rtt=~<5ms" in report.headline
+
+
 # --- stages, cuts, RTT -----------------------------------------------------------------------------
 
 
