@@ -263,13 +263,15 @@ class Detector:
 
     # --- evidence ---
 
-    def heard(self, peer: NodeId, now: float) -> None:
-        """Any packet from `peer` answers its probe and its burst."""
-        probe = self._probes.pop(peer, None)
-        if probe is not None:
+    def heard(self, peer: NodeId, received_at: float, now: float) -> None:
+        """Any packet from `peer` answers its probe and its burst, if it came after these began: one that waited in a
+        queue says nothing of the peer's life now."""
+        probe = self._probes.get(peer)
+        if probe is not None and received_at >= probe.started_at_s:
+            del self._probes[peer]
             self._probe_answered(probe)
         burst = self.bursts.get(peer)
-        if burst is not None:
+        if burst is not None and received_at >= burst.started_at_s:
             self.end_burst(peer)
             self.judge.burst_ended(peer, True, burst.started_at_s, now)
 

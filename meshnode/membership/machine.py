@@ -359,7 +359,7 @@ class Membership:
             entry.heard_at_s = received_at
             if peer in self._judge.cases or entry.status is Status.DEAD:
                 self._judge.heard(entry, received_at, now)
-        self._detector.heard(peer, now)
+        self._detector.heard(peer, received_at, now)
 
     def _on_delta(self, peer: NodeId, delta: Delta, _: float, now: float) -> None:
         for signed in delta.parts:
