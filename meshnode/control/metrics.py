@@ -227,18 +227,20 @@ def _predicted(plan: Json) -> float | None:
 
 def _tokens(figures: Figures) -> list[Sample]:
     return [
-        ({"model": str(split["model"]), "kind": kind}, tokens[kind])
-        for split, tokens in _counted(figures)
+        ({"model": model, "kind": kind}, tokens[kind])
+        for model, tokens in _counted(figures).items()
         for kind in ("prompt", "completion")
     ]
 
 
 def _token_rate(figures: Figures) -> list[Sample]:
-    return [({"model": str(split["model"])}, tokens["per_second"]) for split, tokens in _counted(figures)]
+    return [({"model": model}, tokens["per_second"]) for model, tokens in _counted(figures).items()]
 
 
-def _counted(figures: Figures) -> list[tuple[Json, Json]]:
-    return [(split, run["tokens"]) for split in figures.splits if (run := split.get("run")) and run.get("tokens")]
+def _counted(figures: Figures) -> dict[str, Json]:
+    """By model: a coordinator that has a stage of it too lists the same run twice."""
+    found = ((str(split["model"]), split.get("run")) for split in figures.splits)
+    return {model: run["tokens"] for model, run in found if run and run.get("tokens")}
 
 
 _NODE: Final = {"node": "the node's short id"}

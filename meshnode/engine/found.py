@@ -27,7 +27,7 @@ from meshnode.engine.commands import trial_command
 from meshnode.engine.confined import confined_command
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
-from meshnode.engine.process import running
+from meshnode.engine.process import Ending, Word, running
 from meshnode.engine.reach import Confinement, Reach
 from meshnode.engine.stage_process import StageOrders
 from proto.engines import RpcVersion, engine_word
@@ -42,7 +42,8 @@ INSTALL: Final = (
 )
 
 NEWER: Final = "use a newer llama.cpp"
-_VERSION: Final = re.compile(r"^version: ([1-9][0-9]{0,9})\b")
+_VERSION: Final = re.compile(r"^version: (\S{1,20})")
+"""`version: 6543 (0123abcd)`, of late `version: 0.5.0 (build 6543, commit 0123abcd)`."""
 _LOOK: Final = (
     "start it by hand to see whether it works; where it misses a library that is there, name its folder in"
     " engine_folders: engine processes read only where most machines have such things"
@@ -169,32 +170,35 @@ async def _try_server(program: Path, reach: Reach) -> str:
     """Lets `llama-server` read all options it will get, and asks its version: what to call the engine. Raises
     `NoEngine`."""
     command = confined_command(trial_command(str(program)), reach)
+    ending: Ending | None = None
     async with running(command, child_environment(engine_environment(()))) as process:
         with anyio.move_on_after(TRY_S):
             ending = await process.wait()
-            if ending.exit_code == 0:
-                return _version_in(process.log)
-            raise NoEngine(f"{program} does not take the options it needs: {ending}", NEWER)
-    raise NoEngine(f"{program} did not tell its version within {TRY_S:g} s", _LOOK)
-
-
-def _version_in(lines: Sequence[str]) -> str:
-    """`llama.cpp 6543` of `version: 6543 (0123abcd)`; a build from sources without their history has no number."""
-    found = next(filter(None, map(_VERSION.search, lines)), None)
-    return "llama.cpp" if found is None else f"llama.cpp {found[1]}"
+    if ending is None:
+        raise NoEngine(f"{program} did not tell its version within {TRY_S:g} s", _LOOK)
+    version = next(filter(None, map(_VERSION.search, process.log)), None)
+    if ending.exit_code != 0 or version is None:
+        raise NoEngine(f"{program} does not take the options that llama-server should: {ending}", NEWER)
+    return f"llama.cpp {version[1]}"
 
 
 async def _try_out(orders: StageOrders) -> dict[str, object]:
     """Starts an RPC server on the CPU and hears what it is. Raises `NoEngine`."""
+    server = orders.rpc_server or "its RPC server"
     ours, theirs = socket.socketpair()
     with ours, theirs:
         orders = replace(orders, passage_fd=theirs.fileno())
         environment = child_environment(engine_environment(()))
+        word: Word | None = None
+        ending: Ending | None = None
         async with running(stage_command(orders), environment, pass_fds=[theirs.fileno()]) as process:
-            try:
-                with anyio.fail_after(TRY_S):
-                    return await process.words.receive()
-            except TimeoutError as error:
-                raise NoEngine(f"its RPC server did not start within {TRY_S:g} s") from error
-            except anyio.EndOfStream as error:
-                raise NoEngine(f"its RPC server ended: {await process.wait()}", _LOOK) from error
+            with anyio.move_on_after(TRY_S):
+                try:
+                    word = await process.words.receive()
+                except anyio.EndOfStream:
+                    ending = await process.wait()
+        if word is not None:
+            return word
+        if ending is not None:
+            raise NoEngine(f"{server} ended: {ending}", _LOOK)
+        raise NoEngine(f"{server} did not start within {TRY_S:g} s")

@@ -22,7 +22,9 @@ _KINDS: Final[Mapping[str, str]] = {
     "not_supported_error": "not_supported",
     "unavailable_error": "loading",
 }
-_FIELD: Final = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
+_INPUT: Final = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
+_FIELD: Final = re.compile(r"^Field '(\w{1,40})':|^\"(\w{1,40})\" ")
+"""A message of its own checks begins with the field at fault."""
 MAX_SHOWN: Final = 300
 _OWN_TROUBLE: Final = re.compile(
     r"^(?:[\d.]+ )?[EW] "  # a line of the levels error and warning
@@ -44,31 +46,32 @@ def refusal(path: str, status: int, body: bytes) -> dict[str, Any]:
         error = msgspec.json.decode(body, type=dict[str, dict[str, Any]])["error"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         error = {"message": body.decode("utf-8", "replace").strip() or f"llama-server answered {status}"}
-    told = str(error.get("type"))
+    told, message = str(error.get("type")), str(error.get("message"))
+    field = _FIELD.search(message)
     code = _KINDS.get(told, "engine_error" if status >= 500 else "invalid_request")
     return {
         "error": {
-            "message": str(error.get("message"))[:MAX_SHOWN],
+            "message": message[:MAX_SHOWN],
             "type": "server_error" if status >= 500 else "invalid_request_error",
-            "param": _FIELD.get(path) if told == _CONTEXT else None,
+            "param": _INPUT.get(path) if told == _CONTEXT else None if field is None else field[1] or field[2],
             "code": code,
         }
     }
 
 
-def tokens_in(metrics: str) -> dict[str, float] | None:
-    """Tokens read and made since its start, and made per second of late, in its answer to `/metrics`. None where that
-    has no such lines. Tokens of a prompt that it still had in its cache are read too, as they are in an answer's
-    `usage`."""
+def tokens_in(metrics: str, before: Mapping[str, float]) -> dict[str, float] | None:
+    """Tokens read and made since its start in its answer to `/metrics`, and made per second since the answer `before`,
+    as this gave it. None where it has no such lines. Tokens of a prompt that it still had in its cache count as read,
+    as they do in an answer's `usage`."""
     found = dict(line.removeprefix("llamacpp:").rsplit(" ", 1) for line in metrics.splitlines() if _is_sample(line))
     try:
-        return {
-            "prompt": float(found["prompt_tokens_total"]) + float(found.get("prompt_tokens_cached_total", 0)),
-            "completion": float(found["tokens_predicted_total"]),
-            "per_second": float(found["predicted_tokens_seconds"]),
-        }
+        prompt = float(found["prompt_tokens_total"]) + float(found.get("prompt_tokens_cached_total", 0))
+        made, seconds = float(found["tokens_predicted_total"]), float(found["tokens_predicted_seconds_total"])
     except (KeyError, ValueError):
         return None
+    newly_made, newly_s = made - before.get("completion", 0.0), seconds - before.get("seconds", 0.0)
+    speed = newly_made / newly_s if newly_made > 0 and newly_s > 0 else before.get("per_second", 0.0)
+    return {"prompt": prompt, "completion": made, "per_second": round(speed, 3), "seconds": seconds}
 
 
 def _is_sample(line: str) -> bool:

@@ -152,7 +152,7 @@ class Models:
 
     async def why_over(self, run: Run) -> str:
         """Why `run` is over: its cause, once it is known, or what can be said soon."""
-        with anyio.move_on_after(CAUSE_S):
+        with anyio.move_on_after(CAUSE_S + 1):
             while run.state is not RunState.OVER or not run.cause:
                 await run.changed.wait()
         return run.cause or "the connection to the engine broke"
@@ -232,12 +232,13 @@ class Models:
             devices = await lead_to_devices(self._engine, run, self._local, self._tunnels, self._threads, listeners)
             command = self._command(run, local.paths, devices)
             environment = child_environment(engine_environment(self._own_devices(run)))
-            async with running(command, environment, on_line=run.read_line, keeps=run.keeps) as process:
+            keeps = run.keeps if self._engine.llama_server is not None else lambda _: True
+            async with running(command, environment, on_line=run.read_line, keeps=keeps) as process:
                 run.process = process
                 run.state = RunState.LOADING
                 await self._loaded(run, process)
                 self._check(run, placed_on(run.plan, devices))
-                self._serving(run)
+                self._serving(run, process)
                 listeners.start_soon(self._count, run, process)
                 ending = await process.wait()
             self._emit(EngineDied(run.model, run.fence.generation, "model", ending.how, ending.last_lines))
@@ -261,6 +262,8 @@ class Models:
 
     async def _real_cause(self, run: Run, seen: RunFailed) -> RunFailed:
         """A model's process whose stage is lost aborts within milliseconds; the worker's report says more."""
+        if not run.workers:
+            return seen
         with anyio.move_on_after(CAUSE_S):
             while run.failed_stage() is None:
                 await run.changed.wait()
@@ -329,10 +332,12 @@ class Models:
                 await run.changed.wait()
 
     async def _ask_tokens(self, run: Run) -> None:
+        counted: dict[str, float] = {}
         while True:
             await run.answered.wait()
             run.answered = anyio.Event()
-            run.tokens = await counted_tokens(lambda: self.connect(run)) or run.tokens
+            counted = await counted_tokens(lambda: self.connect(run), counted) or counted
+            run.tokens = {kind: counted[kind] for kind in TOKEN_KINDS} if counted else None
 
     def _file_bytes(self, model: str) -> int:
         local = self._package(model)
@@ -372,8 +377,9 @@ class Models:
         local = self._package(model)
         return 0 if local is None else local.package.spec.embedding_bytes
 
-    def _serving(self, run: Run) -> None:
+    def _serving(self, run: Run, process: EngineProcess) -> None:
         run.state, run.percent = RunState.SERVING, 100
+        process.forget_log()
         after_s = round(time.monotonic() - run.started_s, 1)
         self._emit(SplitServing(run.model, run.fence.generation, len(run.plan.stages), after_s))
         run.wake()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import anyio.abc
@@ -42,25 +43,24 @@ async def offer_own_cpu(
     with ours, theirs:
         orders = StageOrders((CPU,), threads, theirs.fileno(), rpc_server=str(engine.rpc_server), reach=engine.reach)
         environment = child_environment(engine_environment(()))
+        problem = "did not start"
         async with running(stage_command(orders), environment, pass_fds=[theirs.fileno()]) as process:
             theirs.close()
-            try:
-                with anyio.fail_after(START_S + 30):
-                    word = await process.words.receive()
-            except (TimeoutError, anyio.EndOfStream):
-                process.kill()
-                raise OwnServerEnded(f"the own CPU's RPC server did not start: {await process.wait()}") from None
-            pid = word.get("pid")
-            started(pid if isinstance(pid, int) else None)
-            passage = Passage(ours)
-            try:
+            with anyio.move_on_after(START_S + 30), suppress(anyio.EndOfStream):
+                word = await process.words.receive()
+                pid = word.get("pid")
+                started(pid if isinstance(pid, int) else None)
+                problem = "ended"
+            if problem == "ended":
+                passage = Passage(ours)
                 async with anyio.create_task_group() as tasks:
                     task_status.started(await tasks.start(listen_for_process, owner, lambda: _way_in(passage)))
-                    ending = await process.wait()
+                    await process.wait()
                     tasks.cancel_scope.cancel()
-            finally:
                 started(None)
-            raise OwnServerEnded(f"the own CPU's RPC server ended: {ending}")
+            process.kill()
+            ending = await process.wait()
+        raise OwnServerEnded(f"the own CPU's RPC server {problem}: {ending}")
 
 
 async def _way_in(passage: Passage) -> ByteStream | None:

@@ -96,6 +96,10 @@ class EngineProcess:
         """Its last log lines, oldest first."""
         return tuple(self._log)
 
+    def forget_log(self) -> None:
+        """What it said until now explains no end that comes later."""
+        self._log.clear()
+
     @property
     def is_running(self) -> bool:
         """False from the moment its end is known."""

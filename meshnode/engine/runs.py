@@ -61,7 +61,7 @@ class Run:
     """Set when a request has been answered; whoever waits for the next replaces it."""
 
     def keeps(self, line: str) -> bool:
-        """Whether a line of the log is kept: while it serves, only what tells of the process's own trouble."""
+        """Whether a line of llama-server's log is kept: while it serves, only what tells of its own trouble."""
         return self.state is not RunState.SERVING or says_trouble(line)
 
     def read_line(self, line: str) -> None:

@@ -6,7 +6,7 @@ What lives here: asking it over its socket, and `LoadProgress`. What does not: w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import anyio
@@ -41,7 +41,7 @@ async def wait_healthy(connect: Connect, process: EngineProcess, tell: Callable[
     return False
 
 
-async def counted_tokens(connect: Connect) -> dict[str, float] | None:
+async def counted_tokens(connect: Connect, before: Mapping[str, float]) -> dict[str, float] | None:
     """See `tokens_in`. None where it does not say now."""
     try:
         with anyio.fail_after(METRICS_S):
@@ -49,7 +49,7 @@ async def counted_tokens(connect: Connect) -> dict[str, float] | None:
                 text = await whole_body(await ask(stream, "GET", "/metrics"), MAX_METRICS_BYTES)
     except (OSError, AnswerBroken, TimeoutError):
         return None
-    return tokens_in(text.decode("utf-8", "replace"))
+    return tokens_in(text.decode("utf-8", "replace"), before)
 
 
 class LoadProgress:
