@@ -114,6 +114,7 @@ class Answers:
             "splits": self.splits(),
             "engine": self._splits.engine_word,
             "api": self._splits.api_address,
+            "api_problem": self._splits.api_problem,
             "tunnels": self._tunnels.status(),
             "unreadable_models": self._keeper.inventory.unreadable(),
         }

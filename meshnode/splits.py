@@ -14,10 +14,12 @@ import os
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import NodeConfig
 from meshnode.durable import StateError
+from meshnode.engine.gateway import WhyNot
 from meshnode.engine.room import EngineRoom, RoomPorts
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import ConfigInvalid, Event, StateUnsaved
@@ -35,6 +37,7 @@ from meshnode.split import (
     DeskPorts,
     FenceFile,
     Fences,
+    Phase,
     PlanAsked,
     Pursuit,
     PursuitSettings,
@@ -50,6 +53,14 @@ from proto.messages import StageReport
 FENCES_FIX = "delete it: coordinators then learn the generations to go above from their workers' refusals"
 NO_ENGINE = "this node has no engine to run stages with"
 DRAINING = "this node is draining"
+_SOON: Final = {
+    Phase.WAITING: "the mesh is being looked at before a plan is made",
+    Phase.PLANNING: "a plan is being made",
+    Phase.RESERVING: "its stages are being reserved",
+    Phase.RUNNING: "its plan begins to run",
+    Phase.REPLANNING: "it is being replanned",
+}
+"""Phases of a pursuit that end by themselves, for clients."""
 
 
 class Splits:
@@ -88,6 +99,7 @@ class Splits:
         )
         self._desk = SplitDesk(local, mesh, clock, self._reservations, ports)
         self._local_packages: dict[str, LocalPackage] = {}
+        self._unreadable: dict[str, str] = {}
         self._at_hand: list[ModelPackage] = []
         self._draining = False
         self._capacity: MachineCapacity | None = None
@@ -145,6 +157,11 @@ class Splits:
         }
         for name in [name for name in self._pursued if name not in wanted]:
             self._drop(name, "its files are gone, or the config names it no more")
+        self._unreadable = {
+            entry.name: str(entry.error)
+            for entry in entries
+            if entry.ref in self._config.models and entry.whole is None and entry.error is not None
+        }
         self._local_packages = {
             entry.name: LocalPackage(entry.whole, entry.manifest)
             for entry in entries
@@ -184,6 +201,11 @@ class Splits:
     def api_address(self) -> str:
         """Where clients of models are answered; nothing where the port is taken."""
         return self._room.api_address
+
+    @property
+    def api_problem(self) -> str:
+        """Why clients of models are answered nowhere; nothing where they are."""
+        return self._room.api_problem
 
     def engine_pids(self) -> frozenset[int]:
         """Processes whose memory is reserved, and not somebody else's."""
@@ -229,14 +251,21 @@ class Splits:
     def _package(self, model: str) -> LocalPackage | None:
         return self._local_packages.get(model)
 
-    def _why_not(self, model: str) -> str | None:
-        """Why a model that is pursued here does not run, in the words of its pursuit."""
-        shown = next((each for each in self._desk.status() if each["model"] == model), None)
+    def _why_not(self, model: str) -> WhyNot | None:
+        """Why a model that is wanted here does not run, in the words of its pursuit, or of who read its files."""
+        if (problem := self._unreadable.get(model)) is not None:
+            return WhyNot(f"{model} can't be read: {problem}")
+        shown = next((each for each in self._desk.status() if each["model"] == model and "phase" in each), None)
         if shown is None:
             return None
-        result = shown.get("result") or {}
+        result, phase = shown.get("result") or {}, Phase(str(shown["phase"]))
         short = result.get("message") if result.get("result") == "shortfall" else None
-        return str(shown.get("problem") or short or f"{model} does not run: {shown['phase']}")
+        if phase in _SOON:
+            replanning = phase is Phase.REPLANNING
+            return WhyNot(f"{model}: {_SOON[phase]}", soon=True, replanning=replanning)
+        if phase is Phase.PLANNED and not self.has_engine:
+            return WhyNot(f"{model} is only planned: {NO_ENGINE} (the event engine.missing says why)")
+        return WhyNot(str(shown.get("problem") or short or f"{model} does not run: {phase.value}"))
 
     def _drop(self, name: str, reason: str) -> None:
         del self._pursued[name]

@@ -8,6 +8,7 @@ import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
 from meshnode.cli.output import duration, gigabytes, print_json, printable
+from meshnode.resources.sizes import amount
 
 
 @click.command(short_help="This node and its mesh in a few lines.")
@@ -46,6 +47,7 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("splits", ", ".join(_split(split) for split in status["splits"] if not _is_own(split, status)) or "none"),
         *((("engine", status["engine"] or "none: plans only"),) if "engine" in status else ()),
         *((("models at", status["api"]),) if status.get("api") else ()),
+        *((("models at", f"no address: {status['api_problem']}"),) if status.get("api_problem") else ()),
         *_tunnels(status.get("tunnels")),
         *(("unreadable", each["problem"]) for each in status.get("unreadable_models", ())),
         ("state", status["state_directory"]),
@@ -63,14 +65,9 @@ def _tunnels(tunnels: Json | None) -> list[tuple[str, str]]:
         groups.setdefault((each["peer"], each["purpose"], each["carrier"]), []).append(each)
     lines = [("tunnels", f"{len(tunnels['open'])} open, taken over {taken}")]
     for (peer, purpose, carrier), members in groups.items():
-        sent, received = (_amount(sum(each[f"{way}_bytes"] for each in members)) for way in ("sent", "received"))
+        sent, received = (amount(sum(each[f"{way}_bytes"] for each in members)) for way in ("sent", "received"))
         lines.append(("", f"{len(members)} for {purpose} with {peer[:10]} over {carrier}: {sent} out, {received} in"))
     return lines
-
-
-def _amount(count: int) -> str:
-    """A tunnel's bytes: few where it only decodes, many where it loads."""
-    return gigabytes(count) if count >= 100_000_000 else f"{count / 1e6:.1f}MB"
 
 
 def _counts(counts: dict[str, int], always: str) -> str:
@@ -83,11 +80,10 @@ def _is_own(split: Json, status: Json) -> bool:
 
 
 def _split(split: Json) -> str:
-    """`m: running, loading 42%`, `m: layers 6 to 12 for attic`, `m: short`."""
+    """`m: loading 42% of 0.2GB`, `m: layers 6 to 12 for attic`, `m: short`."""
     model, run = split["model"], split.get("run") or {}
     if split["state"] == "stage":
         return f"{model}: layers {split['layer_start']} to {split['layer_end']} for {split['coordinator'][:10]}"
     if split["state"] == "running" and run:
-        percent = f" {run['percent']}%" if run["state"] == "loading" else ""
-        return f"{model}: {run['state']}{percent}"
+        return f"{model}: {run.get('progress') or run['state']}"
     return f"{model}: {split['state']}" + (f" ({split['problem']})" if split.get("problem") else "")

@@ -27,7 +27,8 @@ class EngineBounds:
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """`word` is the engine as records say it, None where there is none; `reason` and `advice` say why. `devices` are
-    the ids of those offered, `died` what was said of engine processes that ended by themselves, oldest first."""
+    the ids of those offered, `died` what was said of engine processes that ended by themselves, oldest first;
+    `api_problem` says why the OpenAI-compatible interface does not listen."""
 
     is_client: bool
     word: str | None
@@ -36,11 +37,13 @@ class EngineFacts:
     devices: tuple[str, ...] = ()
     died: tuple[str, ...] = ()
     bounds: EngineBounds | None = None
+    api_problem: str = ""
+    api_advice: str = ""
 
 
 def check_engines(facts: EngineFacts, peers: Sequence[PeerFacts] = ()) -> list[Finding]:
     """This machine's engine, then the peers' against it."""
-    return [_own(facts), *_bounds(facts.bounds), *_deaths(facts), *_others(facts, peers)]
+    return [_own(facts), *_bounds(facts.bounds), *_deaths(facts), *_api(facts), *_others(facts, peers)]
 
 
 def _own(facts: EngineFacts) -> Finding:
@@ -77,6 +80,12 @@ def _deaths(facts: EngineFacts) -> Iterator[Finding]:
     for text in dict.fromkeys(facts.died):
         advice = "see the event engine.died for its last words; too little memory is the usual cause"
         yield Finding("engine", Grade.WARNING, "this node", checked, text, advice)
+
+
+def _api(facts: EngineFacts) -> Iterator[Finding]:
+    if facts.api_problem:
+        checked = "whether the OpenAI-compatible interface listens"
+        yield Finding("engine", Grade.ERROR, "api_port", checked, facts.api_problem, facts.api_advice)
 
 
 def _others(facts: EngineFacts, peers: Sequence[PeerFacts]) -> Iterator[Finding]:

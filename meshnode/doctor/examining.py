@@ -117,7 +117,7 @@ def _peer(node: NodeView, reached: Reached | None) -> PeerFacts:
 def _engine_facts(view: MeshView, records: Iterable[Record], is_client: bool, capacity: MachineCapacity) -> EngineFacts:
     own = view.nodes.get(view.local)
     word = None if own is None or own.identity is None else own.identity.engine
-    reason = advice = ""
+    reason = advice = api_problem = api_advice = ""
     died: list[str] = []
     bounds: EngineBounds | None = None
     for record in records:
@@ -125,11 +125,13 @@ def _engine_facts(view: MeshView, records: Iterable[Record], is_client: bool, ca
             reason, advice = str(record["reason"]), str(record["advice"])
         elif record["event"] == "engine.died":
             died.append(f"{record['part']} of {record['model']}: {record['how']}")
+        elif record["event"] == "api.unavailable":
+            api_problem, api_advice = f"{record['address']}: {record['reason']}", str(record["advice"])
         elif record["event"] == "engine.found":
             private, landlock, tcp_only = (record[name] for name in ("private_network", "landlock", "tcp_only"))
             bounds = EngineBounds(private is True, int(str(landlock)), tcp_only is True)
     devices = tuple(device.id for device in capacity.devices)
-    return EngineFacts(is_client, word, reason, advice, devices, tuple(died[-3:]), bounds)
+    return EngineFacts(is_client, word, reason, advice, devices, tuple(died[-3:]), bounds, api_problem, api_advice)
 
 
 def _told(records: Iterable[Record]) -> tuple[tuple[Conflict, ...], tuple[str, ...]]:

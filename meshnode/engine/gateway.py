@@ -34,7 +34,7 @@ from meshnode.engine.wishes import model_of
 from meshnode.engine.wrong_wish import WrongWish
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
-from meshnode.split import Chosen, Gate, choose_coordinator
+from meshnode.split import Chosen, Gate, NotWanted, choose_coordinator
 from meshnode.tunnel import Opening, Purpose, TunnelError, TunnelRefusal, TunnelRefused, Tunnels, splice
 from proto.ids import NodeId, short
 
@@ -81,12 +81,22 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
+class WhyNot:
+    """Why a model does not run: a shortfall's text, what is wrong with its files, what is being done. `soon` where that
+    ends by itself; `replanning` where it ran before."""
+
+    text: str
+    soon: bool = False
+    replanning: bool = False
+
+
+@dataclass(frozen=True)
 class GatewayPorts:
-    """What a gateway needs of the node around it. `why_not` says why a model this node pursues does not run: a
-    shortfall's text, what it waits for; `models` is None on a node without an engine."""
+    """What a gateway needs of the node around it. `why_not` says why a model wanted here does not run; `models`
+    is None on a node without an engine."""
 
     view: Callable[[], MeshView]
-    why_not: Callable[[str], str | None]
+    why_not: Callable[[str], WhyNot | None]
     emit: Callable[[Event], None]
     models: Callable[[], Models | None]
 
@@ -183,18 +193,21 @@ class Gateway:
 
     async def _answer(self, name: str, path: str, body: bytes, inner: bool) -> Response:
         choice = choose_coordinator(self._ports.view(), name)
-        if not isinstance(choice, Chosen):
+        if isinstance(choice, NotWanted):
             wanted = name in _named(self._ports.view(), lambda entry: entry.wanted)
             raise self._not_running(name) if wanted else self._unknown(name)
-        if choice.node == self._local:
+        # Where nobody holds the model, the one that speaks for those who want it knows why.
+        node = choice.node if isinstance(choice, Chosen) else choice.speaker
+        if node == self._local:
             return await self._answer_here(name, path, body)
         if inner:
-            raise ApiError(503, "moved", f"{name} is coordinated by {short(choice.node)} now", retry_s=1)
-        return await self._answer_there(choice.node, name, path, body)
+            raise ApiError(503, "moved", f"{name} is coordinated by {short(node)} now", retry_s=1)
+        return await self._answer_there(node, name, path, body)
 
     def _not_running(self, name: str) -> ApiError:
-        why = self._ports.why_not(name) or f"{name} is not running"
-        return ApiError(503, "not_running", why, retry_s=SHORT_RETRY_S)
+        why = self._ports.why_not(name) or WhyNot(f"{name} is not running")
+        code = "replanning" if why.replanning else "loading" if why.soon else "not_running"
+        return ApiError(503, code, why.text, retry_s=RETRY_S if why.soon else SHORT_RETRY_S)
 
     async def _answer_here(self, name: str, path: str, body: bytes) -> Response:
         models = self._ports.models()
@@ -225,8 +238,7 @@ class Gateway:
         if run.state is RunState.OVER:
             raise ApiError(503, "replanning", f"{run.model}: {run.cause or 'it is being replanned'}", retry_s=RETRY_S)
         if run.state is not RunState.SERVING:
-            text = f"{run.model} is {run.state.value}: {run.percent}%"
-            raise ApiError(503, "loading", text, retry_s=RETRY_S)
+            raise ApiError(503, "loading", f"{run.model} is {run.progress}", retry_s=RETRY_S)
         if models.gate(run.model) is not Gate.OPEN:
             raise ApiError(503, "replanning", f"{run.model} waits for a suspected node", retry_s=RETRY_S)
 

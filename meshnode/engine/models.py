@@ -171,6 +171,8 @@ class Models:
         return {
             "state": run.state.value,
             "percent": run.percent,
+            "total_bytes": run.weights_bytes,
+            "progress": run.progress,
             "tokens": run.tokens,
             "stages": [
                 {
@@ -387,8 +389,7 @@ class Models:
     # --- progress ---
 
     def _tell_loading(self, run: Run, share: float) -> None:
-        total = sum(stage.bytes.weights + stage.bytes.endpoint for stage in run.plan.stages)
-        self._tell_step(run, "loading", self._local, run.percent, share, total)
+        self._tell_step(run, "loading", self._local, run.percent, share, run.weights_bytes)
         run.percent = int(share * 100)
 
     def _tell_filling(self, run: Run, worker: NodeId, report: StageReport, before: StageReport | None) -> None:

@@ -35,6 +35,8 @@ KEPT_LINES: Final = 400
 """Lines of log kept; an engine's loading report is about 150 of them."""
 SHOWN_LINES: Final = 3
 TROUBLE_WITHIN: Final = 40
+_USUAL: Final = re.compile(r"CPU : |Model metadata: |Available chat formats|Using |llama_perf_|~?llama_context: ")
+"""What the package says in any case, and last: it explains nobody's end."""
 _TROUBLE: Final = re.compile(r"error|fail|abort|assert|out of memory|unable|mismatch|crash|exception|meshnode:", re.I)
 MAX_LINE_BYTES: Final = 16 * 1024
 MAX_WORDS: Final = 4096
@@ -53,7 +55,7 @@ class Ending:
     def of(cls, exit_code: int, log: Sequence[str]) -> Ending:
         """With the lines of `log` that say why, as far as lines say that: the last ones with a word of trouble in them,
         else just the last ones. An engine that fails to load says why first and a dozen other things after."""
-        late = [line for line in log[-TROUBLE_WITHIN:] if line.strip()]
+        late = [line for line in log[-TROUBLE_WITHIN:] if line.strip() and not _USUAL.match(line)]
         troubled = [line for line in late if _TROUBLE.search(line)]
         return cls(exit_code, tuple((troubled or late)[-SHOWN_LINES:]))
 

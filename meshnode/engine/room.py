@@ -24,7 +24,7 @@ from meshnode.control.place import MAX_PATH_BYTES, require_private, socket_path
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
-from meshnode.engine.gateway import Gateway, GatewayPorts, serve_inner
+from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
 from meshnode.engine.models import Models
 from meshnode.engine.stages import Stages
 from meshnode.engine.weights import LocalPackage, WeightsCache
@@ -58,7 +58,7 @@ class RoomPorts:
     package: Callable[[str], LocalPackage | None]
     send: Callable[[NodeId, Message], None]
     failed: Callable[[str, Fence, NodeId, str], None]
-    why_not: Callable[[str], str | None]
+    why_not: Callable[[str], WhyNot | None]
 
 
 class EngineRoom:
@@ -86,6 +86,8 @@ class EngineRoom:
         self._tasks: anyio.abc.TaskGroup | None = None
         self.api_address = ""
         """Where clients are answered, once they are."""
+        self.api_problem = ""
+        """Why they are answered nowhere."""
 
     def attach(self, ports: RoomPorts) -> None:
         """Work with these from now on; once, before `run`."""
@@ -105,7 +107,9 @@ class EngineRoom:
                 self._tasks = tasks
                 if self.engine is not None:
                     self._begin(self.engine, ports)
-                    servers.append(self._inner_server(gateway))
+                # Without an engine it can still say why a model that this node wants does not run.
+                self._tunnels.offer(Purpose.API, self._serve_api, lambda _peer, _opening: None)
+                servers.append(self._inner_server(gateway))
                 if (outer := self._outer_server(gateway)) is not None:
                     servers.append(outer)
                 for server in servers:
@@ -130,7 +134,6 @@ class EngineRoom:
             threads=threads, package=ports.package, emit=self._emit, failed=ports.failed,
         )  # fmt: skip
         self._tunnels.offer(Purpose.ENGINE, self._stages.serve, engine_admission(ports.held))
-        self._tunnels.offer(Purpose.API, self._serve_api, lambda _peer, _opening: None)
 
     # --- clients ---
 
@@ -153,6 +156,7 @@ class EngineRoom:
         except OSError as error:
             reason = f"{error.strerror or error}{port_holder(port, 'tcp')}"
             advice = "set api_port to a free port, or to 0 for any"
+            self.api_problem = f"{API_HOST}:{port}: {reason}; {advice}"
             self._emit(ApiUnavailable(f"{API_HOST}:{port}", reason, advice))
             return None
         self.api_address = f"http://{API_HOST}:{listener.getsockname()[1]}/v1"

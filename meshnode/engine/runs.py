@@ -13,6 +13,7 @@ import anyio
 from meshnode.engine.llama_server import says_trouble
 from meshnode.engine.process import EngineProcess
 from meshnode.engine.report import LoadReport
+from meshnode.resources.sizes import amount
 from planner.plan import SplitPlan
 from proto.ids import NodeId, short
 from proto.messages import Fence, StageReport, StageState
@@ -74,6 +75,28 @@ class Run:
         """Something about it changed."""
         self.changed.set()
         self.changed = anyio.Event()
+
+    @property
+    def weights_bytes(self) -> int:
+        """What the plan's devices hold of the model once it is loaded."""
+        return sum(stage.bytes.weights + stage.bytes.endpoint for stage in self.plan.stages)
+
+    @property
+    def progress(self) -> str:
+        """How far it is, for people: `loading 42% of 0.2GB`."""
+        if self.state is RunState.STAGES:
+            return f"waiting for stages: {', '.join(map(self._stage_progress, self.workers))}"
+        if self.state is RunState.LOADING:
+            return f"loading {self.percent}% of {amount(self.weights_bytes)}"
+        return self.state.value
+
+    def _stage_progress(self, worker: NodeId) -> str:
+        report = self.stages.get(worker)
+        if report is None or report.state is not StageState.FILLING:
+            return f"{short(worker)} {'starting' if report is None else report.state.value}"
+        doing = "fetching weights" if report.fetching else "filling its weights cache"
+        percent = int(100 * report.done_bytes / max(1, report.total_bytes))
+        return f"{short(worker)} {doing} {percent}% of {amount(report.total_bytes)}"
 
     def failed_stage(self) -> StageReport | None:
         """The report of a stage that can't run any more."""

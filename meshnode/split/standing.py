@@ -25,7 +25,7 @@ from meshnode.split.actions import Gate, RunPlan, SetGate, StopPlan
 from meshnode.split.grace import Grace
 from meshnode.split.holding import Committed, Holding, HoldingEffect, PrepareFailed, StageLost
 from planner.plan import SplitPlan
-from proto.ids import NodeId
+from proto.ids import NodeId, short
 from proto.messages import LeaseRenewal, Prepared
 
 WITHDRAW_S: Final = 5.0
@@ -150,7 +150,7 @@ class Standing:
         states = {node: _status_of(view, node) for node in run.holding.nodes}
         gone = next((node for node, status in states.items() if status in _GONE), None)
         if gone is not None:
-            return self._lose(f"{gone} is {states[gone] or 'gone'}", gone, now)
+            return self._lose(f"{short(gone)} is {states[gone] or 'gone'}", gone, now)
         if self.reserving is not None or self._stopped:
             return []
         return [*self._set_gate(Gate.HOLD if Status.SUSPECT in states.values() else Gate.OPEN)]
@@ -172,7 +172,7 @@ class Standing:
                 effects += self._of(run, run.holding.poll(now), now)
         ill = None if self.running is None or self._stopped else self._grace.expired(now)
         if ill is not None:
-            effects += self._lose(f"{ill} failed its health checks for {self._grace_s:g}s", ill, now)
+            effects += self._lose(f"{short(ill)} failed its health checks for {self._grace_s:g}s", ill, now)
         if self._withdraw_s <= now:
             self._withdraw_s = math.inf
             effects.append(Overdue())
@@ -206,7 +206,7 @@ class Standing:
                     self.reserving = None
                     out.append(NotReserved(run, effect))
                 case StageLost(node, reason):
-                    out += self._lose(f"{node}: {reason}", node, now)
+                    out += self._lose(f"{short(node)}: {reason}", node, now)
         return out
 
     def _stand(self, run: Run) -> list[StandingEffect]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 from asking_models import ModelClient
 from making_nodes import Nodes
@@ -31,3 +32,21 @@ def test_port_that_is_taken_costs_the_interface_and_not_the_node(nodes: Nodes) -
         assert told["address"] == f"127.0.0.1:{port}"
         assert f"process {os.getpid()}" in told["reason"]
         assert attic.json("status")["api"] == ""
+        assert f"no address: 127.0.0.1:{port}" in attic.verb("status")
+        found = [each for each in attic.json("doctor", code=2)["findings"] if each["subject"] == "api_port"]
+        assert [each["grade"] for each in found] == ["error"]
+
+
+def test_model_that_can_not_be_read_is_told_to_clients_of_every_node_with_what_is_wrong(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGML" + bytes(100))
+    attic, sofa = nodes.mesh("attic", "sofa", options=("--model", str(broken)))
+    for node in (attic, sofa):
+        node.wait_event("model.unreadable")
+        answer = ModelClient(str(node.wait_event("api.listening")["address"])).complete("broken", "Hello")
+        assert (answer.status, answer.content["error"]["code"]) == (503, "not_running")
+        assert "broken can't be read" in answer.error
+        assert "GGUF" in answer.error
+        assert int(answer.headers["retry-after"]) > 0

@@ -57,7 +57,8 @@ def test_three_releases_make_one_mesh_and_one_is_upgraded_and_taken_back(
             if other is not node:
                 wanted = other.node
                 node.wait_event(
-                    "peer.updated", lambda event, wanted=wanted: (event["peer"], event["part"]) == (wanted, "offer")  # type: ignore[misc]
+                    "peer.updated",
+                    lambda event, wanted=wanted: (event["peer"], event["part"]) == (wanted, "offer"),  # type: ignore[misc]
                 )
         plan = node.json("plan", "qwen3-32b-q4_k_m", "--objective", "fewest")
         assert plan["result"] == "plan"

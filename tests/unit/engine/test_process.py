@@ -58,6 +58,7 @@ def test_lines_that_say_why_are_shown_before_those_that_only_came_last() -> None
     plain = [f"line {number}" for number in range(20)]
     assert Ending.of(1, plain).last_lines == tuple(plain[-SHOWN_LINES:])
     assert "it wrote nothing" in str(Ending.of(1, []))
+    assert Ending.of(-6, ["line", "llama_perf_context_print: eval time", "CPU : SSE3 = 1"]).last_lines == ("line",)
 
 
 async def test_line_without_an_end_is_kept_in_pieces() -> None:
