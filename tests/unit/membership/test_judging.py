@@ -141,6 +141,7 @@ def test_tombstone_holds_against_every_record_at_its_incarnation() -> None:
     dead.incarnation += 1
     us.hears(friend, dead.identity())
     assert [event.was for event in us.events(PeerReturned)] == ["dead"]
+    assert us.machine.status_of(dead.node) is Status.ALIVE
 
 
 def test_forgotten_node_is_brought_back_by_nobodys_old_record_and_by_its_own_new_one() -> None:
