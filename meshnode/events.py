@@ -852,7 +852,7 @@ class StageStarted(Event):
 
 @dataclass(frozen=True)
 class SplitLoading(Event):
-    """A model is being loaded: `percent` of it, or of the weights cache that `node` fills before."""
+    """A model is being loaded: `percent` of it, or of what `node` fetches before, or copies from files of its own."""
 
     name: ClassVar[str] = "split.loading"
     level: ClassVar[Level] = Level.INFO
@@ -920,8 +920,69 @@ class WeightsFilled(Event):
 
 
 @dataclass(frozen=True)
+class WeightsFetching(Event):
+    """This worker lacks the model: it fetches the large tensors of its stage from `source`. `resumed_bytes` are here
+    already, from an earlier load or one that was broken off."""
+
+    name: ClassVar[str] = "weights.fetching"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    source: str
+    carrier: str
+    total_bytes: int
+    resumed_bytes: int
+
+
+@dataclass(frozen=True)
+class WeightsFetched(Event):
+    """All large tensors of the stage are here, each verified by its hash. `resumed_bytes` of them were here before."""
+
+    name: ClassVar[str] = "weights.fetched"
+    level: ClassVar[Level] = Level.INFO
+    model: str
+    generation: int
+    source: str
+    tensors: int
+    total_bytes: int
+    received_bytes: int
+    resumed_bytes: int
+    after_s: float
+
+
+@dataclass(frozen=True)
+class WeightsInterrupted(Event):
+    """Fetching was broken off; it goes on after a pause, from where it stopped."""
+
+    name: ClassVar[str] = "weights.interrupted"
+    level: ClassVar[Level] = Level.WARNING
+    model: str
+    source: str
+    reason: str
+    done_bytes: int
+    total_bytes: int
+    retry_after_s: float
+
+
+@dataclass(frozen=True)
+class WeightsRejected(Event):
+    """What `peer` sent of a tensor, or said of all its tensors, is wrong; it was thrown away. `again`: it is fetched
+    once more from its beginning."""
+
+    name: ClassVar[str] = "weights.rejected"
+    level: ClassVar[Level] = Level.WARNING
+    model: str
+    peer: str
+    tensor: str
+    size_bytes: int
+    reason: str
+    again: bool
+
+
+@dataclass(frozen=True)
 class WeightsSkipped(Event):
-    """The weights cache was not filled: the coordinator sends these bytes over the network instead."""
+    """The weights cache was not filled: the coordinator's engine sends these bytes over the network instead, at every
+    load."""
 
     name: ClassVar[str] = "weights.skipped"
     level: ClassVar[Level] = Level.WARNING
@@ -932,11 +993,12 @@ class WeightsSkipped(Event):
 
 @dataclass(frozen=True)
 class WeightsRemoved(Event):
-    """Files of the weights cache that no stage uses were removed."""
+    """Files of the weights cache that no stage uses were removed. `folder` is the manifest's, with the node that the
+    tensors were fetched from."""
 
     name: ClassVar[str] = "weights.removed"
     level: ClassVar[Level] = Level.INFO
-    manifest: str
+    folder: str
     freed_bytes: int
 
 

@@ -38,6 +38,7 @@ MAX_OPEN: Final = 64
 INSTALL: Final = "install the extra: pipx inject meshnode 'meshnode[otel]', or leave otlp_endpoint out"
 _NOTED: Final = frozenset({
     "split.candidates", "split.memory_check", "split.loading", "split.reserved", "engine.died", "weights.skipped",
+    "weights.fetching", "weights.fetched", "weights.rejected",
 })  # fmt: skip
 _HEAD: Final = frozenset({"timestamp", "level", "event"})
 

@@ -177,7 +177,7 @@ class Models:
             "stages": [
                 {
                     "node": worker,
-                    "state": None if (report := run.stages.get(worker)) is None else report.state.value,
+                    "state": None if (report := run.stages.get(worker)) is None else _state_word(report),
                     "done_bytes": 0 if report is None else report.done_bytes,
                     "total_bytes": 0 if report is None else report.total_bytes,
                 }
@@ -395,7 +395,8 @@ class Models:
     def _tell_filling(self, run: Run, worker: NodeId, report: StageReport, before: StageReport | None) -> None:
         total = max(1, report.total_bytes)
         told = 0 if before is None else int(100 * before.done_bytes / max(1, before.total_bytes))
-        self._tell_step(run, "filling the weights cache", worker, told, report.done_bytes / total, total)
+        step = "fetching" if report.fetching else "filling from local files"
+        self._tell_step(run, step, worker, told, report.done_bytes / total, total)
 
     def _tell_step(self, run: Run, step: str, node: NodeId, told: int, share: float, total_bytes: int) -> None:
         percent = int(share * 100)
@@ -406,6 +407,11 @@ class Models:
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
+
+
+def _state_word(report: StageReport) -> str:
+    """`fetching` is how a cache is filled from elsewhere."""
+    return "fetching" if report.fetching and report.state is StageState.FILLING else report.state.value
 
 
 def _is_count(found: object) -> bool:

@@ -28,11 +28,12 @@ from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
 from meshnode.engine.models import Models
 from meshnode.engine.stages import Stages
 from meshnode.engine.weights import LocalPackage, WeightsCache
+from meshnode.engine.weights_source import StageWeights, WeightsSource, stage_weights
 from meshnode.events import ApiFailed, ApiListening, ApiUnavailable, Event
 from meshnode.membership.view import MeshView
 from meshnode.service import port_holder
 from meshnode.split import Gate, Held
-from meshnode.tunnel import Purpose, Tunnel, Tunnels, engine_admission
+from meshnode.tunnel import Opening, Purpose, Tunnel, Tunnels, engine_admission
 from planner.plan import SplitPlan
 from proto.ids import NodeId
 from proto.messages import Fence, Message, StageReport
@@ -123,8 +124,9 @@ class EngineRoom:
     def _begin(self, engine: Engine, ports: RoomPorts) -> None:
         threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
         weights = WeightsCache(
-            self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._emit, engine.reach
-        )
+            self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._tunnels.open,
+            self._emit, engine.reach,
+        )  # fmt: skip
         self._stages = Stages(
             engine, weights, threads=threads, emit=self._emit,
             tell=lambda report: ports.send(NodeId(report.fence.coordinator), report),
@@ -134,6 +136,15 @@ class EngineRoom:
             threads=threads, package=ports.package, emit=self._emit, failed=ports.failed,
         )  # fmt: skip
         self._tunnels.offer(Purpose.ENGINE, self._stages.serve, engine_admission(ports.held))
+        source = WeightsSource(self._config.state_dir / "models", self._stage_weights, engine.reach)
+        self._tunnels.offer(Purpose.WEIGHTS, source.serve, source.admit)
+
+    def _stage_weights(self, worker: NodeId, opening: Opening) -> StageWeights | str:
+        assert self._models is not None, "offered once it is there"
+        assert self._ports is not None, "attached before"
+        run = self._models.get(opening.model)
+        running = None if run is None else (run.plan, run.fence)
+        return stage_weights(running, self._ports.package(opening.model), worker, opening)
 
     # --- clients ---
 

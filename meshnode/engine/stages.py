@@ -123,7 +123,7 @@ class Stages:
     async def _serve_until_end(self, stage: _Stage) -> str:
         """Runs the server. Returns why it ended, which it never should."""
         held = stage.held
-        cache = await self._weights.prepare(held, lambda done, total: self._report_filling(held, done, total))
+        cache = await self._weights.prepare(held, lambda *figures: self._report_filling(held, *figures))
         ours, theirs = socket.socketpair()
         with ours, theirs:
             orders = self._orders(held, theirs.fileno(), cache)
@@ -188,8 +188,10 @@ class Stages:
 
     # --- what the coordinator hears ---
 
-    def _report_filling(self, held: Held, done_bytes: int, total_bytes: int) -> None:
-        self._report(held, StageState.FILLING, done_bytes, total_bytes)
+    def _report_filling(self, held: Held, done_bytes: int, total_bytes: int, fetching: bool) -> None:
+        self._tell(
+            StageReport(held.model, held.fence, StageState.FILLING, done_bytes, total_bytes, fetching=fetching)
+        )  # fmt: skip
 
-    def _report(self, held: Held, state: StageState, done_bytes: int = 0, total_bytes: int = 0, text: str = "") -> None:
-        self._tell(StageReport(held.model, held.fence, state, done_bytes, total_bytes, text[:MAX_TEXT]))
+    def _report(self, held: Held, state: StageState, text: str = "") -> None:
+        self._tell(StageReport(held.model, held.fence, state, text=text[:MAX_TEXT]))

@@ -1,22 +1,27 @@
-"""The weights cache: large tensors of local models where the engine finds them by hash, so that they cross no network.
+"""The weights cache: large tensors where the engine finds them by hash, so that they cross no network at a load.
 
 What lives here: `WeightsCache`: which folder a stage uses, filling it, removing what is of no use. What does not:
-hashing and copying (`meshnode.engine.weights_process`), the stage that reads it (`meshnode.engine.stages`).
+hashing and copying local files (`meshnode.engine.weights_process`), fetching what is not here
+(`meshnode.engine.weights_fetch`), the stage that reads it (`meshnode.engine.stages`).
 
-    <state>/weights/<manifest>/rpc/<hash>      one folder per manifest, filled from local files of that manifest only
+    <state>/weights/<manifest>/rpc/<hash>                       filled from local files of that manifest only
+    <state>/weights/from-<coordinator>-<manifest>/rpc/<hash>    fetched, on the word of that coordinator only
 
-It is a second copy of the tensors on disk. Folders that no stage uses are removed when another one is about to be
-filled; until then they stay, because a replan or a restart often brings the same model back. Without a cache a stage
-works all the same: the coordinator's engine then sends the tensors.
+What one coordinator's word filled no other's split uses: a stage sees one folder. It is a second copy of the tensors
+on disk. Folders that no stage has used for ten minutes are removed when another one is about to be filled, and sooner
+where room is wanted; until then they stay, because a replan or a restart often brings the same model back, and what was
+fetched of it half way. Without a cache a stage works all the same: the coordinator's engine then sends the tensors.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Callable
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +32,9 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights_process import FillOrders
+from meshnode.engine.weights_fetch import Fetching, OpenTunnel
+from meshnode.engine.weights_folder import SERVER_FOLDER, plain_name, size_of
+from meshnode.engine.weights_process import KEEP_FREE_BYTES, FillOrders
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.models.package import ModelPackage
@@ -35,9 +42,10 @@ from meshnode.split import Held
 from proto.messages import Fence
 
 FILL_MODULE: Final = "meshnode.engine.weights_process"
-SERVER_FOLDER: Final = "rpc"
-"""llama.cpp's own `rpc-server` looks into a folder of this name below `LLAMA_CACHE`."""
-_NOT_A_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
+KEEP_S: Final = 600.0
+"""A folder that was used so lately stays, unless room is wanted."""
+Told = Callable[[int, int, bool], None]
+"""Gets (bytes done, bytes in all, whether they are fetched)."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +63,39 @@ class LocalPackage:
 
 class WeightsCache:
     """The cache in `root`. `package` gives what this node has of a model by its name; `most_bytes` bounds the cache
-    (None: the disk does); `reach` is what engine processes may use."""
+    (None: the disk does); `open_tunnel` leads to who coordinates; `reach` is what engine processes may use; `keep_s` is
+    how long unused folders stay."""
 
     def __init__(
         self,
         root: Path,
         most_bytes: int | None,
         package: Callable[[str], LocalPackage | None],
+        open_tunnel: OpenTunnel,
         emit: Callable[[Event], None],
         reach: Reach,
+        keep_s: float = KEEP_S,
     ) -> None:
         self._reach = reach
         self._root = root
         self._most_bytes = most_bytes
         self._package = package
         self._emit = emit
+        self._keep_s = keep_s
+        self._fetching = Fetching(root, most_bytes, open_tunnel, self._claim_for, emit, reach)
         self._used: Counter[str] = Counter()
         self._folder_of: dict[tuple[str, Fence], str] = {}
+        self._filling: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
-    async def prepare(self, held: Held, told: Callable[[int, int], None]) -> str | None:
-        """The directory for the stage's server, filled; None where there is nothing to fill it from, or no room. `told`
-        gets (bytes done, bytes in all)."""
-        local = self._package(held.model)
-        if local is None or self._most_bytes == 0:
+    async def prepare(self, held: Held, told: Told) -> str | None:
+        """The directory for the stage's server, filled from files of this node, or else fetched; None where there is
+        nothing to fill it from, or no room."""
+        if self._most_bytes == 0:
             return None
+        local = self._package(held.model)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if local is None:
+            return await self._fetching.fetch(held, lambda done, total: told(done, total, True))
         try:
             now = await anyio.to_thread.run_sync(sampled_manifest, local.package)
         except ModelFileError as error:
@@ -87,14 +104,7 @@ class WeightsCache:
         if now != local.manifest:
             self._emit(WeightsSkipped(held.model, 0, "its files changed since the plan was made"))
             return None
-        name = _NOT_A_NAME.sub("-", local.manifest)
-        self._folder_of[held.model, held.fence] = name
-        self._used[name] += 1
-        await self.remove_unused()
-        folder = self._root / name / SERVER_FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        outcome = await self._fill(held, local, folder, told)
-        return str(folder) if self._tell(held, outcome) else None
+        return await self._prepare_local(held, local, told)
 
     def release(self, held: Held) -> None:
         """The stage is over. Its folder stays until room is wanted: a replan often brings the same model back."""
@@ -102,18 +112,52 @@ class WeightsCache:
         if name is not None:
             self._used[name] -= 1
             self._used += Counter()
+            _touch(self._root / name)
 
-    async def remove_unused(self) -> None:
-        """Remove every folder that no stage uses."""
-        for name, freed in await anyio.to_thread.run_sync(_remove_others, self._root, frozenset(self._used)):
+    async def remove_unused(self, keep_s: float) -> None:
+        """Remove every folder that no stage uses, or has used for `keep_s`."""
+        kept = frozenset(self._used)
+        for name, freed in await anyio.to_thread.run_sync(_remove_others, self._root, kept, keep_s):
             self._emit(WeightsRemoved(name, freed))
+
+    # --- whose a folder is ---
+
+    def _claim_for(self, held: Held) -> Callable[[str, int], AbstractAsyncContextManager[None]]:
+        return lambda name, needed: self._claim(held, name, needed)
+
+    @asynccontextmanager
+    async def _claim(self, held: Held, name: str, needed: int) -> AsyncIterator[None]:
+        """The stage uses this folder until it is released, and is the only one to fill it inside. Room is made: for
+        `needed` bytes, less what is there of them, even of folders that were used lately."""
+        before = self._folder_of.get((held.model, held.fence))
+        if before != name:
+            self.release(held)
+            self._folder_of[held.model, held.fence] = name
+            self._used[name] += 1
+        async with self._filling[name]:
+            _touch(self._root / name)
+            await self.remove_unused(self._keep_s)
+            lacking = needed - await anyio.to_thread.run_sync(size_of, self._root / name)
+            if lacking > await anyio.to_thread.run_sync(_room_in, self._root, self._most_bytes):
+                await self.remove_unused(0)
+            yield
 
     # --- pieces ---
 
-    async def _fill(self, held: Held, local: LocalPackage, folder: Path, told: Callable[[int, int], None]) -> Word:
+    async def _prepare_local(self, held: Held, local: LocalPackage, told: Told) -> str | None:
+        name = plain_name(local.manifest)
+        head = held.layer_end == local.package.spec.layer_count
+        needed = local.package.bytes_of(held.layer_start, held.layer_end, output=head)
+        async with self._claim(held, name, needed):
+            folder = self._root / name / SERVER_FOLDER
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            outcome = await self._fill(held, local, folder, told)
+            return str(folder) if self._tell(held, outcome) else None
+
+    async def _fill(self, held: Held, local: LocalPackage, folder: Path, told: Told) -> Word:
         """The last word of the filling process."""
         spec = local.package.spec
-        room = None if self._most_bytes is None else self._most_bytes - _size_of(self._root)
+        room = None if self._most_bytes is None else self._most_bytes - size_of(self._root)
         orders = FillOrders(
             local.paths, str(folder), held.layer_start, held.layer_end, held.layer_end == spec.layer_count, room,
             self._reach,
@@ -123,7 +167,7 @@ class WeightsCache:
             async for word in process.words:
                 if "done" not in word:
                     return word
-                told(_whole(word, "done"), _whole(word, "total"))
+                told(_whole(word, "done"), _whole(word, "total"), False)
             return {"skipped": f"the filling process ended: {await process.wait()}"}
 
     def _tell(self, held: Held, word: Word) -> bool:
@@ -135,13 +179,14 @@ class WeightsCache:
         return False
 
 
-def _remove_others(root: Path, kept: frozenset[str]) -> list[tuple[str, int]]:
-    """Removes every folder of `root` but `kept`; what they were called and held."""
+def _remove_others(root: Path, kept: frozenset[str], keep_s: float) -> list[tuple[str, int]]:
+    """Removes every folder of `root` but `kept`, and those touched less than `keep_s` ago; what they were called and
+    held."""
     removed = []
     for folder in root.iterdir() if root.is_dir() else ():
-        if folder.name in kept:
+        if folder.name in kept or (keep_s > 0 and time.time() - folder.stat().st_mtime < keep_s):
             continue
-        freed = _size_of(folder)
+        freed = size_of(folder)
         for inner in [folder, *folder.iterdir()]:
             inner.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
@@ -149,8 +194,15 @@ def _remove_others(root: Path, kept: frozenset[str]) -> list[tuple[str, int]]:
     return removed
 
 
-def _size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def _room_in(root: Path, most_bytes: int | None) -> int:
+    """Bytes by which the cache may grow."""
+    free = shutil.disk_usage(root).free - KEEP_FREE_BYTES
+    return free if most_bytes is None else min(free, most_bytes - size_of(root))
+
+
+def _touch(folder: Path) -> None:
+    if folder.is_dir():
+        os.utime(folder)
 
 
 def _whole(word: Word, name: str) -> int:

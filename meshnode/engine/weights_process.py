@@ -34,8 +34,8 @@ THRESHOLD_BYTES: Final = 10 * 2**20
 KEEP_FREE_BYTES: Final = 2**30
 """Disk space that is left alone."""
 _STEP_BYTES: Final = 16 * 2**20
-_OUTPUT: Final = "output.weight"
-_EMBEDDING: Final = "token_embd.weight"
+OUTPUT: Final = "output.weight"
+EMBEDDING: Final = "token_embd.weight"
 _INDEX: Final = "hashes.json"
 
 
@@ -78,26 +78,30 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def large_tensors(places: Iterable[TensorPlace], orders: FillOrders) -> list[TensorPlace]:
-    """Those of the orders that the engine looks up by hash."""
+def large_tensors(
+    places: Iterable[TensorPlace], ranges: Sequence[tuple[int, int]], head: bool
+) -> list[TensorPlace]:  # fmt: skip
+    """Those of layers [start, end) of each of `ranges`, and of the output head, that the engine looks up by hash."""
     named = {place.name: place for place in places if place.size_bytes > THRESHOLD_BYTES}
-    wanted = [place for place in named.values() if _is_layer_of(place.name, orders)]
-    head = named.get(_OUTPUT) or named.get(_EMBEDDING)
-    return [*wanted, head] if orders.head and head is not None else wanted
+    wanted = [place for place in named.values() if _is_layer_of(place.name, ranges)]
+    last = named.get(OUTPUT) or named.get(EMBEDDING)
+    return [*wanted, last] if head and last is not None else wanted
 
 
-def _is_layer_of(name: str, orders: FillOrders) -> bool:
+def _is_layer_of(name: str, ranges: Sequence[tuple[int, int]]) -> bool:
     layer = layer_of(name, DIALECT)
-    return layer is not None and orders.layer_start <= layer < orders.layer_end
+    return layer is not None and any(start <= layer < end for start, end in ranges)
 
 
 def _fill(orders: FillOrders, speaker: Speaker) -> None:
     folder = Path(orders.folder)
-    tensors = large_tensors(tensor_places([Path(path) for path in orders.paths]), orders)
+    places = tensor_places([Path(path) for path in orders.paths])
+    tensors = large_tensors(places, [(orders.layer_start, orders.layer_end)], orders.head)
     known = _read_index(folder)
     missing = [place for place in tensors if not _is_there(folder, known.get(place.name), place)]
     needed = sum(place.size_bytes for place in missing)
-    if (problem := _no_room(folder, needed, tensors, orders.room_bytes)) is not None:
+    largest = max((place.size_bytes for place in tensors), default=0)
+    if (problem := no_room(shutil.disk_usage(folder).free, needed, largest, orders.room_bytes)) is not None:
         speaker.say(skipped=problem, needed=needed)
         return
     folder.chmod(0o700)
@@ -117,14 +121,14 @@ def _fill(orders: FillOrders, speaker: Speaker) -> None:
     speaker.say(filled=True, tensors=len(tensors), total=total, written=needed)
 
 
-def _no_room(folder: Path, needed: int, tensors: Sequence[TensorPlace], room_bytes: int | None) -> str | None:
-    """Why it can't be filled, with figures; None where it can."""
-    free = shutil.disk_usage(folder).free - KEEP_FREE_BYTES
+def no_room(disk_bytes: int, needed: int, largest: int, room_bytes: int | None) -> str | None:
+    """Why `needed` bytes more can't be kept, with figures; None where they can. `disk_bytes` are free on the disk,
+    `room_bytes` is what the cache may grow by, `largest` the largest tensor."""
+    free = disk_bytes - KEEP_FREE_BYTES
     if needed > free:
         return f"{_gigabytes(needed)} needed on disk, {_gigabytes(max(0, free))} free beyond a reserve of 1.1GB"
     if room_bytes is not None and needed > room_bytes:
         return f"{_gigabytes(needed)} needed, max_weights_cache leaves {_gigabytes(max(0, room_bytes))}"
-    largest = max((place.size_bytes for place in tensors), default=0)
     available = psutil.virtual_memory().available
     if largest > available:
         return f"a tensor of {_gigabytes(largest)} is read whole into memory, {_gigabytes(available)} is available"

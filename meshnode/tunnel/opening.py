@@ -18,6 +18,8 @@ class Purpose(StrEnum):
 
     ENGINE = "engine"
     """The engine's own protocol, between a split's coordinator and the worker of one stage."""
+    WEIGHTS = "weights"
+    """Tensors of a stage's layers, from the split's coordinator to a worker that lacks the model's files."""
     API = "api"
     """An HTTP request to the node that serves a model."""
 

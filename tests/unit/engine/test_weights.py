@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from gguf import GGUFWriter
+from making_weights import LAYERS, a_stage, write_model
 
 from meshnode.engine.fnv import fnv1a_64
 from meshnode.engine.reach import Reach
@@ -17,41 +16,12 @@ from meshnode.engine.weights import LocalPackage, WeightsCache
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import load_model_blocking, sampled_manifest
 from meshnode.split import Held
+from meshnode.tunnel import Opening, Tunnel, TunnelRefusal, TunnelRefused
 from proto.ids import NodeId
-from proto.messages import Fence
-
-LARGE = (2600, 2048)
-"""10.65 MB in f16: just above the 10 MiB from which the engine asks by hash."""
-SMALL = (64, 64)
-LAYERS = 3
 
 
-def write_model(path: Path, seed: int, *, tied: bool) -> dict[str, bytes]:
-    """A file with one large and one small tensor in each layer; its tensors' bytes by name."""
-    writer = GGUFWriter(path, "llama")
-    writer.add_uint32("llama.block_count", LAYERS)
-    writer.add_uint32("llama.embedding_length", 64)
-    writer.add_uint32("llama.attention.head_count", 4)
-    writer.add_uint32("llama.context_length", 4096)
-    random = np.random.default_rng(seed)
-    shapes = {"token_embd.weight": LARGE, **({} if tied else {"output.weight": LARGE})}
-    for layer in range(LAYERS):
-        shapes |= {f"blk.{layer}.ffn_up.weight": LARGE, f"blk.{layer}.attn_q.weight": SMALL}
-    written = {}
-    for name, shape in shapes.items():
-        tensor = random.integers(0, 2**16, shape, dtype=np.uint16).view(np.float16)
-        writer.add_tensor(name, tensor)
-        written[name] = tensor.tobytes()
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return written
-
-
-def a_stage(model: str, layer_start: int, layer_end: int, generation: int = 1) -> Held:
-    fence = Fence(generation, NodeId("c" * 52))
-    return Held(model, fence, layer_start, layer_end, (("cpu", layer_start, layer_end),), (), True, 0.0)
+async def no_tunnel(peer: NodeId, _opening: Opening) -> Tunnel:
+    raise TunnelRefused(peer, TunnelRefusal.NOT_OFFERED, "nothing is offered here")
 
 
 class Home:
@@ -62,7 +32,9 @@ class Home:
         self.events: list[Event] = []
         self.packages: dict[str, LocalPackage] = {}
         self.root = place / "weights"
-        self.cache = WeightsCache(self.root, most_bytes, self.packages.get, self.events.append, Reach())
+        self.cache = WeightsCache(
+            self.root, most_bytes, self.packages.get, no_tunnel, self.events.append, Reach(), keep_s=0
+        )
 
     def model(self, name: str, seed: int = 1, *, tied: bool = False) -> dict[str, bytes]:
         path = self.place / f"{name}.gguf"
@@ -74,7 +46,7 @@ class Home:
         return tensors
 
     async def fill(self, held: Held) -> Path | None:
-        found = await self.cache.prepare(held, lambda _done, _total: None)
+        found = await self.cache.prepare(held, lambda _done, _total, _fetching: None)
         return None if found is None else Path(found)
 
 
@@ -133,9 +105,11 @@ async def test_what_is_there_is_not_written_again_and_what_is_missing_is_added(h
     assert second.written_bytes == first.written_bytes == 2 * 2600 * 2048 * 2
 
 
-async def test_model_that_is_not_here_is_nothing_to_tell(home: Home) -> None:
+async def test_coordinator_of_an_earlier_release_offers_nothing_and_its_engine_sends_it_all(home: Home) -> None:
     assert await home.fill(a_stage("elsewhere", 0, 1)) is None
-    assert home.events == []
+    (skipped,) = home.events
+    assert isinstance(skipped, WeightsSkipped)
+    assert skipped.reason == "the coordinator gives none: nothing is offered here"
 
 
 async def test_too_little_room_is_told_with_figures_and_leaves_the_stage_without_a_cache(tmp_path: Path) -> None:
