@@ -37,6 +37,7 @@ class ModelClient:
     """Talks to one node; `base` is what its `api.listening` event says, such as `http://127.0.0.1:9337/v1`."""
 
     def __init__(self, base: str) -> None:
+        self.base = base
         self._parts = urlsplit(base)
 
     def get(self, route: str, **headers: str) -> Answered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 from asking_models import ModelClient
 from making_nodes import RunningNode
 
@@ -18,3 +19,9 @@ SPREAD = ("--force-split", "--objective", "proportional", "--declare-host", "2GB
 def client_of(node: RunningNode) -> ModelClient:
     """A client of `node`'s interface."""
     return ModelClient(str(node.wait_event("api.listening")["address"]))
+
+
+def engines_of(node: RunningNode) -> list[psutil.Process]:
+    """Its engine processes: a model's, and a stage's two."""
+    running = psutil.Process(node.pid).children(recursive=True)
+    return [each for each in running if any("meshnode.engine" in word for word in each.cmdline())]

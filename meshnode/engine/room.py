@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ from proto.ids import NodeId
 from proto.messages import Fence, Message, StageReport
 
 API_HOST: Final = "127.0.0.1"
+API_HOST_V6: Final = "::1"
 INNER_SOCKET: Final = "api.sock"
 SOCKETS_FOLDER: Final = "engine"
 LONGEST_NAME: Final = 32
@@ -111,8 +113,7 @@ class EngineRoom:
                 # Without an engine it can still say why a model that this node wants does not run.
                 self._tunnels.offer(Purpose.API, self._serve_api, lambda _peer, _opening: None)
                 servers.append(self._inner_server(gateway))
-                if (outer := self._outer_server(gateway)) is not None:
-                    servers.append(outer)
+                servers += self._outer_servers(gateway)
                 for server in servers:
                     tasks.start_soon(server.serve)
                 task_status.started()
@@ -158,8 +159,9 @@ class EngineRoom:
         listener.setblocking(False)
         return ControlServer(gateway.app(inner=True), listener)
 
-    def _outer_server(self, gateway: Gateway) -> ControlServer | None:
-        """None where the port is taken: the node serves its mesh all the same."""
+    def _outer_servers(self, gateway: Gateway) -> list[ControlServer]:
+        """None where the port is taken: the node serves its mesh all the same. `localhost` is `::1` for many clients,
+        so that is listened on too, where this machine has it and nobody else does."""
         port = self._config.api_port
         app: ASGIApp = ApiGate(gateway.app(inner=False), self._config.api_key, self._stalled)
         try:
@@ -169,10 +171,14 @@ class EngineRoom:
             advice = "set api_port to a free port, or to 0 for any"
             self.api_problem = f"{API_HOST}:{port}: {reason}; {advice}"
             self._emit(ApiUnavailable(f"{API_HOST}:{port}", reason, advice))
-            return None
-        self.api_address = f"http://{API_HOST}:{listener.getsockname()[1]}/v1"
+            return []
+        port = listener.getsockname()[1]
+        self.api_address = f"http://{API_HOST}:{port}/v1"
         self._emit(ApiListening(self.api_address))
-        return ControlServer(app, listener)
+        listeners = [listener]
+        with suppress(OSError):
+            listeners.append(tcp_listener(API_HOST_V6, port))
+        return [ControlServer(app, each) for each in listeners]
 
     def _stalled(self, reason: str) -> None:
         self._emit(ApiFailed("", self._local, reason))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from asking_models import ModelClient
 from making_nodes import Nodes
@@ -20,6 +22,22 @@ def test_interface_of_a_node_without_models_says_so(nodes: Nodes) -> None:
     assert client.get("/embeddings").content["error"]["code"] == "not_found"
     assert client.post("/completions", {"prompt": "Hello"}).content["error"]["param"] == "model"
     assert attic.json("status")["api"] in attic.verb("status")
+    # `localhost` is ::1 for many clients.
+    port = urlsplit(attic.json("status")["api"]).port
+    with socket.socket(socket.AF_INET6) as probe:
+        if probe.connect_ex(("::1", 9)) == errno.ECONNREFUSED:
+            assert ModelClient(f"http://[::1]:{port}/v1").models() == []
+
+
+def test_interface_with_a_key_answers_those_who_have_it(nodes: Nodes, tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('api_key = "sesame-sesame-sesame"\n')
+    attic = nodes.start("attic", "--config", str(config))
+    client = ModelClient(str(attic.wait_event("api.listening")["address"]))
+    assert client.get("/models").status == 401
+    assert client.get("/models", Authorization="Bearer sesame").content["error"]["code"] == "invalid_api_key"
+    assert client.get("/models", Authorization="Bearer sesame-sesame-sesame").content["data"] == []
+    assert "sesame" not in attic.log.read_text()
 
 
 def test_port_that_is_taken_costs_the_interface_and_not_the_node(nodes: Nodes) -> None:
