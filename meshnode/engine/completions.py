@@ -27,15 +27,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from meshnode.engine.texts import require_breaks, require_size
 from meshnode.engine.wishes import CompletionWish, parse_completion
 from meshnode.engine.wrong_wish import WrongWish
 
 Json = dict[str, Any]
 DONE: Final = b"data: [DONE]\n\n"
-BYTES_PER_TOKEN: Final = 32
-BYTES_BESIDE: Final = 64 * 1024
-"""A request of more bytes than its context's tokens take in any text (about 4 each), and some for what stands beside
-the text, is refused uncounted: a tokenizer takes 13 s for 1 MiB of spaces, and four times as long for 2 MiB."""
 
 
 class Job:
@@ -140,7 +137,7 @@ class ModelRoutes:
     async def _answer(self, request: Request, *, chat: bool) -> Response:
         try:
             body = await request.body()
-            self._require_size(len(body))
+            require_size(len(body), self._llama.n_ctx())
             wish = parse_completion(body, chat=chat)
             await anyio.to_thread.run_sync(self._require_sense, wish)
         except WrongWish as wrong:
@@ -149,15 +146,12 @@ class ModelRoutes:
         self._thread.take(job)
         return await (self._begun(job, request) if wish.stream else self._whole(job, request))
 
-    def _require_size(self, size_bytes: int) -> None:
-        most_bytes = self._llama.n_ctx() * BYTES_PER_TOKEN + BYTES_BESIDE
-        if size_bytes > most_bytes:
-            message = f"{size_bytes} bytes do not fit the context of {self._llama.n_ctx()} tokens"
-            raise WrongWish("body", message, code="context_length_exceeded")
-
     def _require_sense(self, wish: CompletionWish) -> None:
         """What only the model can tell, told before the request waits for its turn. A chat is counted by its template,
         when it runs."""
+        require_breaks(wish.options)
+        for name, value in wish.options.items():
+            self._llama.vocabulary.require_quick(name, value)
         prompt = wish.options.get("prompt")
         if isinstance(prompt, str):
             count = len(self._llama.tokenize(prompt.encode(), add_bos=True, special=True))

@@ -13,6 +13,7 @@ import llama_cpp.llama_cpp as low
 from llama_cpp import Llama
 from llama_cpp.llama_grammar import LlamaGrammar
 
+from meshnode.engine.texts import Vocabulary
 from meshnode.engine.wrong_wish import WrongWish
 
 
@@ -23,6 +24,8 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
     of a beginning that the window has left, although it says so nowhere; such a model begins every request anew.
     """
 
+    vocabulary = Vocabulary()
+    """What is known of this model's, read once it is loaded."""
     keeps: Any = None
     """What the engine points to and must outlive it."""
     prompt_tokens = 0
@@ -41,6 +44,15 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
                 return
             self.completion_tokens += 1
             yield token
+
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        """See the base class. The same tokens, found piece by piece: for some texts that takes a hundredth of the
+        time."""
+        first, *rest = self.vocabulary.pieces(text.decode("utf-8", "surrogateescape"))
+        tokens: list[int] = super().tokenize(first.encode("utf-8", "surrogateescape"), add_bos, special)
+        for piece in rest:
+            tokens += super().tokenize(piece.encode("utf-8", "surrogateescape"), False, special)
+        return tokens
 
     def check_schema(self, field: str, schema: dict[str, Any]) -> None:
         """Raises `WrongWish` for a schema that makes no grammar: the base class would take any JSON instead, unsaid."""

@@ -214,6 +214,7 @@ class Gateway:
         run = None if models is None else models.get(name)
         if models is None or run is None:
             raise self._not_running(name)
+        models.require_readable(run, body)
 
         async def why() -> str:
             return f"{name}: {await models.why_over(run)}"
@@ -320,8 +321,8 @@ async def _no_route(request: Request, _error: Exception) -> Response:
 
 async def _unless_gone(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
     """What `answer` gives, unless the client goes before: then it is cancelled, so that no engine works for nobody. The
-    body is read, so the next message of the client can only be its end. Raises `ApiError`."""
-    given: Response | ApiError | None = None
+    body is read, so the next message of the client can only be its end. Raises `ApiError` and `WrongWish`."""
+    given: Response | ApiError | WrongWish | None = None
     async with anyio.create_task_group() as tasks:
 
         async def watch() -> None:
@@ -332,10 +333,10 @@ async def _unless_gone(request: Request, answer: Callable[[], Awaitable[Response
         tasks.start_soon(watch)
         try:
             given = await answer()
-        except ApiError as error:  # raised here it would come out of the group wrapped
+        except (ApiError, WrongWish) as error:  # raised here it would come out of the group wrapped
             given = error
         tasks.cancel_scope.cancel()
-    if isinstance(given, ApiError):
+    if isinstance(given, Exception):
         raise given
     return Response(status_code=GONE) if given is None else given
 

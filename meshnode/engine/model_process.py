@@ -128,6 +128,7 @@ def _load(orders: ModelOrders, speaker: Speaker) -> Any:  # noqa: ANN401  # the 
     import llama_cpp.llama_cpp as low
 
     from meshnode.engine.counting import CountingLlama
+    from meshnode.engine.vocabularies import vocabulary_of
 
     native = Native(Path(orders.libraries))
     handles = _handles(orders.devices, native)
@@ -163,6 +164,7 @@ def _load(orders: ModelOrders, speaker: Speaker) -> Any:  # noqa: ANN401  # the 
         verbose=True,
     )
     llama.keeps = (wanted, callback, native)
+    llama.vocabulary = vocabulary_of(llama._model.model, llama.metadata)
     return llama
 
 

@@ -30,7 +30,7 @@ from meshnode.engine.commands import MAX_DEVICES
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
-from meshnode.engine.llama_server import refusal
+from meshnode.engine.llama_server import refusal, require_readable
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
@@ -137,6 +137,11 @@ class Models:
     async def connect(self, run: Run) -> ByteStream:
         """A connection to the model's process. Raises `OSError` where it is gone."""
         return await anyio.connect_unix(self._socket(run))
+
+    def require_readable(self, run: Run, body: bytes) -> None:
+        """Before a request reaches llama-server; the package's own process looks itself. Raises `WrongWish`."""
+        if self._engine.llama_server is not None:
+            require_readable(body, run.plan.context)
 
     async def in_our_words(self, path: str, answer: Answer) -> Answer:
         """The head of an answer to a request to `path`, or where llama-server refused it, that refusal in the shape

@@ -31,6 +31,8 @@ _NOT_HONOURED: Final = ("logprobs", "top_logprobs", "logit_bias", "echo", "suffi
 _ONE_ANSWER: Final = ("n", "best_of")
 MAX_TOKENS: Final = 16_777_216
 MAX_STOPS: Final = 16
+MAX_STOP_CHARACTERS: Final = 1000
+"""All that was made is searched for each at each token."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,14 @@ def _include_usage(found: object) -> bool:
 
 def _stops(stop: object) -> list[str]:
     stops = [stop] if isinstance(stop, str) else stop
-    if isinstance(stops, list) and len(stops) <= MAX_STOPS and all(isinstance(each, str) and each for each in stops):
+    if isinstance(stops, list) and len(stops) <= MAX_STOPS and all(map(_is_stop, stops)):
         return stops
-    raise WrongWish("stop", f"found {shown(stop)}, expected a text or at most {MAX_STOPS} of them")
+    expected = f"a text of 1 to {MAX_STOP_CHARACTERS} characters, or at most {MAX_STOPS} of them"
+    raise WrongWish("stop", f"found {shown(stop)}, expected {expected}")
+
+
+def _is_stop(found: object) -> bool:
+    return isinstance(found, str) and 0 < len(found) <= MAX_STOP_CHARACTERS
 
 
 def _number(name: str, value: object, least: float, most: float) -> float:

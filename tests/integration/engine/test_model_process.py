@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,3 +62,47 @@ async def test_schemas_that_no_grammar_can_be_made_of_are_refused_and_end_nothin
             assert "grammar" in text
         assert (await status_of(path, {"type": "string", "maxLength": 20}))[0] == 200
         assert process.is_running
+
+
+async def answer_to(path: Path, route: str, **fields: Any) -> tuple[int, dict[str, Any]]:
+    async with await anyio.connect_unix(path) as stream:
+        body = json.dumps({"model": "m", "max_tokens": 1, **fields}).encode()
+        answer = await ask(stream, "POST", route, (), body)
+        return answer.status, json.loads(await whole_body(answer, 100_000))
+
+
+async def test_texts_that_would_stall_the_tokenizer_are_refused_by_what_they_hold(gguf: Path, tmp_path: Path) -> None:
+    spaces, signs = " " * 20_000, "<a>" * 16_000
+    async with a_model(gguf, tmp_path) as (_process, path):
+        for route, fields, code in (
+            ("/v1/completions", {"prompt": spaces}, "unbroken_text"),
+            ("/v1/completions", {"prompt": [spaces]}, "unbroken_text"),
+            (ROUTE, {"messages": [{"role": "user", "content": spaces}]}, "unbroken_text"),
+            ("/v1/completions", {"prompt": signs}, "text_too_slow"),
+            (ROUTE, {"messages": [{"role": "user", "content": signs}]}, "text_too_slow"),
+            # As many splits as 100 KB can have: counted in a second, where it took minutes.
+            ("/v1/completions", {"prompt": " \n" * 35_000}, "context_length_exceeded"),
+            (ROUTE, {"messages": [{"role": "user", "content": " \n" * 35_000}]}, "context_length_exceeded"),
+        ):
+            status, answer = await answer_to(path, route, **fields)
+            assert (status, answer["error"]["code"]) == (400, code)
+        assert (await answer_to(path, "/v1/completions", prompt="Hello"))[0] == 200
+
+
+def test_text_in_pieces_has_the_tokens_of_the_whole(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llama_cpp import Llama
+
+    from meshnode.engine import texts
+    from meshnode.engine.vocabularies import vocabulary_of
+
+    monkeypatch.setattr(texts, "PIECE_CHARACTERS", 1)
+    llama = Llama(str(gguf), vocab_only=True, verbose=False)
+    vocabulary = vocabulary_of(llama._model.model, llama.metadata)
+    assert (vocabulary.alone, vocabulary.in_pairs) == ({"\n", "\t"}, {" "})
+    chance = random.Random(1)
+    bits = [*" \n\t\r.1<", "  ", " " * 33, "\n" * 33, "word", "<bos>", "é", "中", "\u2581"]
+    for _ in range(500):
+        text = "".join(chance.choices(bits, k=chance.randrange(40)))
+        whole = llama.tokenize(text.encode(), add_bos=False, special=True)
+        pieces = (llama.tokenize(piece.encode(), add_bos=False, special=True) for piece in vocabulary.pieces(text))
+        assert [token for piece in pieces for token in piece] == whole

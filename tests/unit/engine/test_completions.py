@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.completions import BYTES_BESIDE, BYTES_PER_TOKEN, ModelRoutes
+from meshnode.engine.completions import ModelRoutes
+from meshnode.engine.texts import BYTES_BESIDE, BYTES_PER_TOKEN
 
 CONTEXT = 512
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from making_views import MODEL, a_node, a_view
 
 from meshnode.engine.gateway import Gateway, GatewayPorts
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
+from meshnode.engine.llama_server import require_readable
 from meshnode.engine.runs import RunState
 from meshnode.split import Gate
 
@@ -41,6 +43,9 @@ class OneModel:
 
     async def connect(self, run: OneModel) -> ByteStream:
         return await anyio.connect_unix(self.path)
+
+    def require_readable(self, run: OneModel, body: bytes) -> None:
+        require_readable(body, 512)
 
     async def in_our_words(self, path: str, answer: Answer) -> Answer:
         return answer
@@ -81,9 +86,9 @@ async def posted(model: OneModel, receive: Callable[[], Awaitable[Any]], host: b
     return statuses[0]
 
 
-def a_client(stays: anyio.Event | None = None) -> Callable[[], Awaitable[Any]]:
+def a_client(stays: anyio.Event | None = None, prompt: str = "Hello") -> Callable[[], Awaitable[Any]]:
     """Sends a request, and goes once `stays` is set; never without it."""
-    body = b'{"model": "%s", "prompt": "Hello"}' % MODEL.encode()
+    body = json.dumps({"model": MODEL, "prompt": prompt}).encode()
     messages = [{"type": "http.request", "body": body}]
 
     async def receive() -> Any:
@@ -123,6 +128,14 @@ async def test_engine_is_asked_for_the_route_alone(tmp_path: Path, host: bytes) 
     async with an_engine(tmp_path / "m.sock", answer) as model:
         assert await posted(model, a_client(), host) == 200
     assert heard[0].startswith(b"POST /v1/completions HTTP/1.1\r\n")
+
+
+async def test_request_that_would_end_an_engine_does_not_reach_it(tmp_path: Path) -> None:
+    async def answer(stream: SocketStream) -> None:
+        raise AssertionError("it was asked")
+
+    async with an_engine(tmp_path / "m.sock", answer) as model:
+        assert await posted(model, a_client(prompt="=" * 30_000)) == 400
 
 
 async def test_answer_without_end_is_let_go() -> None:
