@@ -9,6 +9,10 @@ Estimates are useless below a few milliseconds (facts, section 8): there they ar
 as shares of no less than that, or a node beside others would never be sure of its place for their sake (the same
 authors' error margin). As long as a node is unsure, each sample has it move by some remembered ones too, which takes a
 third of the samples to a good estimate. Estimates are marked as such wherever shown.
+
+A peer may say that it stands anywhere, and be sure of it; unbounded, one such in a mesh of 16 throws everybody off the
+map (Kaafar, Mathy, Turletti, Dabbous, SIGCOMM LSAD 2006). So no sample pulls as if it missed by more than 50 ms or the
+RTT, and a peer whose word fits far worse than most others' is followed little.
 """
 
 from __future__ import annotations
@@ -29,6 +33,13 @@ LEAST_ESTIMATE_US = LEAST_ESTIMATE_MS * 1e3
 UNSURE = 0.1
 REPEATED = 3
 """So many remembered samples are taken again with each new one while the error is above `UNSURE`."""
+MOST_PULL_US = 50_000.0
+STRAY = 1.0
+STRAY_TIMES = 8.0
+STRAY_WEIGHT = 0.3
+FEW_PEERS = 4
+"""With at least so many peers known, a sample counts a third whose error is above `STRAY` and above `STRAY_TIMES` the
+median of all peers' last errors. A node that moved itself finds all errors large, and goes on following."""
 MAX_TRACKED_PEERS = 128
 FURTHEST_US = 1e9
 """What the wire takes in each dimension."""
@@ -41,7 +52,7 @@ Wire = tuple[float, ...]
 class LocalCoordinate:
     """The local node's own point and its movement."""
 
-    __slots__ = ("_filters", "_remembered", "_rng", "_wire", "error", "height_us", "position_us")
+    __slots__ = ("_errors", "_filters", "_remembered", "_rng", "_wire", "error", "height_us", "position_us")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -51,6 +62,8 @@ class LocalCoordinate:
         self._filters: dict[str, deque[float]] = {}
         self._remembered: dict[str, tuple[float, Wire]] = {}
         """The newest sample of each peer of `_filters`: RTT in us, and where it said it stood."""
+        self._errors: dict[str, float] = {}
+        """Of the newest sample of each of them, as a share of the RTT."""
         self._wire: Wire | None = None
 
     def update(self, peer: str, rtt_s: float, peer_wire: Wire) -> None:
@@ -59,13 +72,15 @@ class LocalCoordinate:
             return
         rtt_us = self._filtered(peer, rtt_s * 1e6)
         self._remembered[peer] = rtt_us, peer_wire
-        self._move(rtt_us, peer_wire)
+        self._move(peer)
         if self.error > UNSURE:
             for again in self._rng.sample(list(self._remembered), min(REPEATED, len(self._remembered))):
-                self._move(*self._remembered[again])
+                self._move(again)
         self._wire = None
 
-    def _move(self, rtt_us: float, peer_wire: Wire) -> None:
+    def _move(self, peer: str) -> None:
+        """By the remembered sample of `peer`."""
+        rtt_us, peer_wire = self._remembered[peer]
         q0, q1, q2, q3, peer_height_us, peer_error = peer_wire
         peer_height_us, peer_error = max(0.0, peer_height_us), min(10.0, max(1e-3, peer_error))
         p0, p1, p2, p3 = self.position_us
@@ -73,9 +88,12 @@ class LocalCoordinate:
         plane_us = math.hypot(*difference)
         estimate_us = plane_us + self.height_us + peer_height_us
         weight = self.error / (self.error + peer_error)
-        sample_error = abs(estimate_us - rtt_us) / max(rtt_us, LEAST_ESTIMATE_US)
-        self.error = min(ERROR_START, sample_error * C_ERROR * weight + self.error * (1 - C_ERROR * weight))
-        force_us = C_CORRECTION * weight * (rtt_us - estimate_us)
+        sample_error = self._errors[peer] = abs(estimate_us - rtt_us) / max(rtt_us, LEAST_ESTIMATE_US)
+        if sample_error > STRAY and self._strays(sample_error):
+            weight *= STRAY_WEIGHT
+        else:
+            self.error = min(ERROR_START, sample_error * C_ERROR * weight + self.error * (1 - C_ERROR * weight))
+        force_us = C_CORRECTION * weight * max(-max(MOST_PULL_US, rtt_us), rtt_us - estimate_us)
         # The unit vector of the space with height is [difference, heights] / (|difference| + heights): section 5.4.
         if plane_us > 1.0:
             step = force_us / max(1.0, estimate_us)
@@ -89,6 +107,11 @@ class LocalCoordinate:
         self.position_us = moved
         height_share = (self.height_us + peer_height_us) / max(1.0, estimate_us)
         self.height_us = min(FURTHEST_US, max(HEIGHT_MIN_US, self.height_us + force_us * height_share))
+
+    def _strays(self, sample_error: float) -> bool:
+        if len(self._errors) < FEW_PEERS:
+            return False
+        return sample_error > STRAY_TIMES * sorted(self._errors.values())[len(self._errors) // 2]
 
     def wire(self) -> Wire:
         """As an `Ack` carries it, whole microseconds."""
@@ -117,7 +140,7 @@ class LocalCoordinate:
         if samples is None:
             if len(self._filters) >= MAX_TRACKED_PEERS:
                 oldest = next(iter(self._filters))
-                del self._filters[oldest], self._remembered[oldest]
+                del self._filters[oldest], self._remembered[oldest], self._errors[oldest]
             samples = self._filters[peer] = deque(maxlen=FILTER_SAMPLES)
         samples.append(rtt_us)
         return sorted(samples)[len(samples) // 2]

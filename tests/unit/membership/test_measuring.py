@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
+from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 from making_memberships import Lone
 
-from meshnode.membership.coordinates import LocalCoordinate, estimate_us
+from meshnode.membership.coordinates import LocalCoordinate, Wire, estimate_us
 from meshnode.membership.rtt import RttEstimator
 from meshnode.membership.settings import LAN
 from meshnode.membership.trust import UNSIGNED
@@ -112,6 +115,40 @@ def test_peer_that_lies_about_its_place_moves_a_node_by_no_more_than_the_measure
     point = LocalCoordinate(random.Random(1))
     point.update("liar", 0.010, (1e300, -1e300, 0.0, 0.0, 1e300, 1e-9))
     assert all(math.isfinite(value) and abs(value) <= 1e9 for value in point.wire())
+
+
+LIES: dict[str, Callable[[Wire, random.Random], Wire]] = {
+    "anywhere": lambda _, rng: (*(rng.uniform(-1e9, 1e9) for _ in range(4)), 10.0, 1e-3),
+    "far": lambda _, rng: (1e8, 1e8, 0.0, 0.0, 10.0, 1e-3),
+    "high": lambda victim, rng: (*victim[:4], 1e7, 1e-3),
+    "mirrored": lambda victim, rng: (*(-each for each in victim[:4]), 10.0, 1e-3),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_one_of_sixteen_that_lies_about_its_place_throws_nobody_off_the_map(lie: str) -> None:
+    rng = random.Random(6)
+    names = [f"{'abc'[number % 3]}{number}" for number in range(16)]
+    points = {name: LocalCoordinate(random.Random(name)) for name in names}
+    liar, honest = names[0], names[1:]
+    for _ in range(100):
+        for name in honest:
+            peer = rng.choice([other for other in names if other != name])
+            wire = LIES[lie](points[name].wire(), rng) if peer == liar else points[peer].wire()
+            points[name].update(peer, between_ms(name, peer) / 1e3, wire)
+    errors = [
+        abs(estimate_us(points[one].coordinate(), points[other].coordinate()) / 1e3 / between_ms(one, other) - 1)
+        for one, other in combinations(honest, 2)
+        if one[0] != other[0]
+    ]
+    assert statistics.median(errors) < 0.15
+    assert max(points[name].error for name in honest) < 0.5
+
+
+def between_ms(one: str, other: str) -> float:
+    """Three sites, and a millisecond within them."""
+    sites_ms = {"ab": 20.0, "ac": 60.0, "bc": 45.0}
+    return 1.0 + sites_ms.get("".join(sorted((one[0], other[0]))), 0.0)
 
 
 def test_time_for_which_an_answer_waited_to_be_read_is_no_part_of_a_carried_path() -> None:
