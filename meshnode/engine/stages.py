@@ -19,7 +19,6 @@ from typing import Final
 
 import anyio
 import anyio.abc
-from anyio.abc import SocketStream
 
 from meshnode.child import child_environment
 from meshnode.engine.devices import engine_device_names, engine_environment
@@ -30,7 +29,7 @@ from meshnode.engine.stage_process import START_S, StageOrders
 from meshnode.engine.weights import WeightsCache
 from meshnode.events import EngineDied, Event, StageStarted
 from meshnode.split import Held
-from meshnode.tunnel import Tunnel, splice
+from meshnode.tunnel import LoopbackStream, Tunnel, splice
 from proto.messages import Fence, StageReport, StageState
 
 READY_S: Final = 60.0
@@ -104,7 +103,7 @@ class Stages:
         except PassageClosed:
             await tunnel.aclose()
             return
-        await splice(tunnel, await SocketStream.from_socket(connected))
+        await splice(tunnel, LoopbackStream(connected))
 
     # --- one stage ---
 

@@ -18,8 +18,9 @@ async def splice(left: ByteStream, right: ByteStream) -> None:
 
     The end of one direction is passed on (half-close) while the other goes on. Nothing is buffered but one chunk of at
     most 256 KiB a direction: a reader that stalls stops the writer at the other end. A broken stream, or cancellation,
-    cancels both; a broken one is no error here, since both ends have seen it. For a plain connection that was accepted
-    take a `LoopbackStream`: anyio's own reads ahead without bound until its first `receive` has had to wait.
+    cancels both; a broken one is no error here, since both ends have seen it. For a plain socket, accepted or handed
+    over, take a `LoopbackStream`: anyio's own reads ahead without bound until its first `receive` has had to wait. What
+    `anyio.connect_unix` gives does not, and may be spliced as it is.
     """
     try:
         async with anyio.create_task_group() as tasks:

@@ -98,7 +98,7 @@ def test_text_in_pieces_has_the_tokens_of_the_whole(gguf: Path, monkeypatch: pyt
     monkeypatch.setattr(texts, "PIECE_CHARACTERS", 1)
     llama = Llama(str(gguf), vocab_only=True, verbose=False)
     vocabulary = vocabulary_of(llama._model.model, llama.metadata)
-    assert (vocabulary.alone, vocabulary.in_pairs) == ({"\n", "\t"}, {" "})
+    assert (vocabulary.alone, vocabulary.in_pairs) == (frozenset("\n\t"), frozenset(" "))
     chance = random.Random(1)
     bits = [*" \n\t\r.1<", "  ", " " * 33, "\n" * 33, "word", "<bos>", "é", "中", "\u2581"]
     for _ in range(500):
