@@ -109,9 +109,13 @@ class RawPeer(asyncio.DatagramProtocol):
 
     def replay(self) -> None:
         """Send everything that was ever sent once more, byte for byte."""
-        assert self._transport is not None
         for data in tuple(self.sent):
-            self._transport.sendto(data, self._to)
+            self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Send these bytes as they are."""
+        assert self._transport is not None
+        self._transport.sendto(data, self._to)
 
     def say(self, message: Message) -> None:
         self.write(encode_frame(message))

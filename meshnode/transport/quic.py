@@ -306,6 +306,11 @@ class MeshQuicConnection(QuicConnection):
         by_peer = self._state is QuicConnectionState.DRAINING
         return Ending(self._close_event.error_code, self._close_event.reason_phrase, by_peer)
 
+    def release(self) -> None:
+        """Forget everything; nothing may be asked of this connection afterwards. aioquic's parts refer to one another
+        in rings, which the collector opens seldom: the dead connections of a flood would lie about by the hundred."""
+        self.__dict__.clear()
+
     def acknowledge_now(self, now_s: float) -> None:
         """Let a due acknowledgement leave with the next packet. aioquic would wait a millisecond for company, and then
         send it with a timer, a wake-up and a packet of its own; here everything that came in one wake-up is

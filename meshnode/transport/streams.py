@@ -166,8 +166,8 @@ class Streams:
     def open(self) -> LinkStream | None:
         """A new stream; None where the peer allows no more, or the link is over. The peer hears of it with the first
         byte."""
-        number = self._connection.next_stream()
-        if self._is_over or number is None:
+        number = None if self._is_over else self._connection.next_stream()
+        if number is None:
             return None
         stream = self._open[number] = LinkStream(self, number)
         self._connection.send_stream_data(number, b"")
@@ -221,6 +221,8 @@ class Streams:
 
     def room_bytes(self, number: int) -> int:
         """What QUIC may be given now."""
+        if self._is_over:
+            return 0
         return self._settings.stream_unacknowledged_bytes - self._connection.unacknowledged_bytes(number)
 
     def write(self, number: int, data: bytes, *, end: bool = False) -> None:

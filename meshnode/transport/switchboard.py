@@ -5,6 +5,8 @@ in time, and burying them. What does not: who may be linked (`endpoint`), what a
 endpoint; every method runs in the event loop's thread.
 
 - One wake-up reads at most `DATAGRAMS_PER_WAKE` datagrams per socket, so that timers and other work get their turn.
+- Strangers' packets wait until those of links are seen to, and are looked at for a little while at a time: a handshake
+  costs milliseconds, which a flood would else take from everybody in one piece.
 - A link has one timer, for the earliest of QUIC's and its own deadlines. It is set anew only when it must fire earlier;
   firing too early costs less than moving it with every packet.
 - A link that was closed is freed at once. Its close packet is kept for a second and sent again if the peer goes on
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +29,17 @@ from meshnode.transport.channel import Channel
 from meshnode.transport.counters import Counters
 from meshnode.transport.dialler import Target
 from meshnode.transport.intake import Accepted, Intake, Reply, destination_cid
-from meshnode.transport.link import Link, LinkOwner
+from meshnode.transport.link import Link, LinkOwner, Stage
 from meshnode.transport.quic import MeshQuicConnection, accepting_configuration, dialling_configuration
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.trial import TrialWatch
 from meshnode.transport.udp import PathError, Received, UdpSocket, bind_listeners
 
 DATAGRAMS_PER_WAKE = 64
+STRANGERS_S = 0.002
+"""Time for packets of no link, at least for one, before the loop sees to other things."""
+STRANGERS_WAITING = 256
+"""More of them are dropped; QUIC sends its first packet again."""
 MIN_TIMER_S = 0.001
 CLOSE_REPLIES = 3
 """How often a close packet is sent again."""
@@ -96,6 +102,8 @@ class Switchboard:
         self._closed: OrderedDict[bytes, _Closed] = OrderedDict()
         self._touched: dict[int, Link] = {}
         self._flush_due = False
+        self._strangers: deque[tuple[UdpSocket, Received]] = deque()
+        self._strangers_due = False
         self._dialling = dialling_configuration(settings)
         self._intake = Intake(accepting_configuration(settings, identity), settings, clock())
         self.counters = Counters()
@@ -130,6 +138,7 @@ class Switchboard:
             self._loop.remove_reader(one.fileno())
             one.close()
         self._sockets = []
+        self._strangers.clear()
         for link in self._links.values():
             link.channel.streams.end()
             if link.timer is not None:
@@ -201,11 +210,38 @@ class Switchboard:
         for packet in received:
             self.counters.udp_packets_received += 1
             self.counters.udp_bytes_received += len(packet.data)
-            self._route_safely(socket, packet)
+            if not self._is_strangers(packet.data):
+                self._route_safely(socket, packet)
+            elif len(self._strangers) < STRANGERS_WAITING:
+                self._strangers.append((socket, packet))
         if not received:
             for error in socket.path_errors():
                 self._note_path_error(error)
+        if self._strangers and not self._strangers_due:
+            self._look_at_strangers()
         self._flush_touched()
+
+    def _look_at_strangers(self) -> None:
+        """The longest waiting ones; more of them at the loop's next pass, after everything else that is due by then."""
+        until_s = self._clock() + STRANGERS_S
+        while self._strangers:
+            self._route_safely(*self._strangers.popleft())
+            if self._clock() >= until_s:
+                break
+        self._strangers_due = bool(self._strangers)
+        if self._strangers_due:
+            self._loop.call_soon(self._look_at_strangers)
+        self._flush_touched()
+
+    def _is_strangers(self, data: bytes) -> bool:
+        """Whether a packet is of an inbound connection whose peer is not authenticated."""
+        cid = destination_cid(data)
+        if cid is None:
+            return False
+        link = self._by_cid.get(cid)
+        if link is None:
+            return bool(data[0] & 0x80) and cid not in self._closed
+        return not link.dialled_by_us and link.stage <= Stage.GREETING
 
     def _route_safely(self, socket: UdpSocket, packet: Received) -> None:
         try:
@@ -346,3 +382,5 @@ class Switchboard:
             self._closed.popitem(last=False)
         self._intake.guard.settled(link.number)
         self._owner.ended(link)
+        # Later: this may be a callback of the connection's own.
+        self._loop.call_soon(link.channel.connection.release)

@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import bench_churn, bench_codec, bench_mesh, bench_page, bench_planner, bench_rtt, bench_tunnel
+from bench import bench_churn, bench_codec, bench_flood, bench_mesh, bench_page, bench_planner, bench_rtt, bench_tunnel
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
     "mesh": bench_mesh.main,
     "detection": bench_mesh.detection,
     "rtt": bench_rtt.main,
+    "flood": bench_flood.main,
     "page": bench_page.main,
     "planner": bench_planner.main,
     "churn": bench_churn.main,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import anyio
@@ -17,6 +18,7 @@ from making_links import DEADLINE_S, ALab, ANode, an_identity
 from meshnode.events import HandshakesShed, LinkDown, PeerThrottled, WireRejected
 from meshnode.identity import Identity
 from meshnode.transport import TransportSettings
+from meshnode.transport.quic import MeshQuicConnection
 from proto.codec import encode_datagram, encode_frame
 from proto.messages import Delta, Hello, Ping, Proof, RefusalCode, ViewHash
 from proto.parts import PartKind, SignedPart
@@ -181,6 +183,48 @@ async def test_half_open_links_of_a_flood_are_gone_at_the_deadline(lab: ALab) ->
     await last.until(lambda: last.closed is not None, "the deadline of the last one that came")
     last.shut()
     assert node.endpoint.half_open == 0
+
+
+async def test_ended_connections_are_freed_without_the_collector(lab: ALab, without_collector: None) -> None:
+    node = await lab.node(settings=TransportSettings(handshake_deadline_s=1.0))
+    before = connections_in_memory()
+    sender = a_sender("127.0.0.1")
+    for _ in range(20):
+        sender.sendto(an_initial(), ("127.0.0.1", int(node.address.rpartition(":")[2])))
+    sender.close()
+    last = await RawPeer(node.address).open()
+    assert connections_in_memory() > before
+    await last.until(lambda: last.closed is not None, "the deadline of the last one that came")
+    last.shut()
+    await asyncio.sleep(0)
+    assert connections_in_memory() == before
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def connections_in_memory() -> int:
+    """Those of endpoints, not those of raw peers, that hold anything."""
+    return sum(isinstance(found, MeshQuicConnection) and bool(vars(found)) for found in gc.get_objects())
+
+
+async def test_members_packet_behind_those_of_strangers_is_read_first(lab: ALab) -> None:
+    node, member = await lab.node(), await lab.node()
+    await node.link_to(member)
+    accepted: list[int] = []
+    node.watch.on_datagram = lambda *_: accepted.append(node.endpoint.counters.links_accepted)
+    sender = a_sender("127.0.0.1")
+    for packet in [an_initial() for _ in range(30)]:
+        sender.sendto(packet, ("127.0.0.1", int(node.address.rpartition(":")[2])))
+    member.endpoint.send_datagram(node.node, Ping(nonce=1, incarnation=1))
+    await node.watch.until(lambda: accepted, "the ping")
+    sender.close()
+    assert accepted == [0]
 
 
 async def test_random_datagrams_are_ignored(lab: ALab) -> None:
@@ -389,6 +433,24 @@ async def test_replayed_packets_do_nothing(lab: ALab) -> None:
     peer.shut()
     assert [got.message for got in node.watch.messages] == [a_frame(1), a_frame(2)]
     assert len(node.watch.ups) == 1
+
+
+async def test_truncated_shuffled_and_doubled_copies_of_a_members_packets_do_nothing(lab: ALab) -> None:
+    node, rng = await lab.node(), random.Random(7)
+    peer = await a_raw_member(lab, node)
+    for number in range(20):
+        peer.say(a_frame(number))
+    await node.watch.until(lambda: len(node.watch.messages) == 20, "the frames")
+    copies = [packet[: rng.randrange(len(packet) + 1)] for packet in peer.sent * 20] + peer.sent * 2
+    rng.shuffle(copies)
+    for packet in copies:
+        peer.put(packet)
+    peer.say(a_frame(99))
+    await node.watch.until(lambda: len(node.watch.messages) > 20, "the next frame")
+    peer.shut()
+    assert [got.message for got in node.watch.messages] == [*(a_frame(number) for number in range(20)), a_frame(99)]
+    assert len(node.watch.ups) == 1
+    assert not node.watch.downs
 
 
 async def test_close_that_was_lost_is_said_again_when_the_peer_goes_on_talking(lab: ALab) -> None:
