@@ -26,6 +26,7 @@ from meshnode.control.ring import Entry, EventRing, Missed, number_of
 from meshnode.control.shapes import Json, peers_of, rtt_matrix_of
 from meshnode.control.streams import BoundedStream, Slots
 from meshnode.control.surface import ControlError, ControlSurface
+from meshnode.request_body import BodyRefused, read_bounded
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_DEADLINE_S = 5.0
@@ -152,13 +153,10 @@ class _Handlers:
 async def read_body(request: Request) -> Json:
     """The request's JSON object, bounded in bytes and time; an empty body is `{}`. Raises `ControlError`."""
     body = bytearray()
-    with anyio.move_on_after(BODY_DEADLINE_S) as deadline:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise ControlError(413, "too_large", f"the body is over {MAX_BODY_BYTES} bytes")
-    if deadline.cancelled_caught:
-        raise ControlError(408, "too_slow", f"the body did not arrive within {BODY_DEADLINE_S:g} s")
+    try:
+        await read_bounded(request.stream(), body, most_bytes=MAX_BODY_BYTES, within_s=BODY_DEADLINE_S)
+    except BodyRefused as refused:
+        raise ControlError(refused.status, refused.code, refused.message) from refused
     try:
         content = msgspec.json.decode(bytes(body)) if body else {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -34,6 +34,7 @@ from meshnode.engine.wishes import model_of
 from meshnode.engine.wrong_wish import WrongWish
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
+from meshnode.request_body import BodyRefused, read_bounded
 from meshnode.split import Chosen, Gate, NotWanted, choose_coordinator
 from meshnode.tunnel import Opening, Purpose, TunnelError, TunnelRefusal, TunnelRefused, Tunnels, splice
 from proto.ids import NodeId, short
@@ -173,17 +174,17 @@ class Gateway:
 
     async def _read_body(self, request: Request, read: bytearray) -> None:
         """The request's body, bounded in bytes and time, and in bytes together with all others. Raises `ApiError`."""
-        with anyio.move_on_after(BODY_S) as deadline:
-            async for piece in request.stream():
-                if len(read) + len(piece) > MAX_BODY_BYTES:
-                    raise ApiError(413, "too_large", f"the body is over {MAX_BODY_BYTES} bytes")
-                if self._body_bytes + len(piece) > MAX_BODIES_BYTES:
-                    text = f"the bodies of requests to this node take {self._body_bytes} bytes together already"
-                    raise ApiError(503, "busy", text, retry_s=RETRY_S)
-                read += piece
-                self._body_bytes += len(piece)
-        if deadline.cancelled_caught:
-            raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_S:g} s")
+
+        def take(size_bytes: int) -> None:
+            if self._body_bytes + size_bytes > MAX_BODIES_BYTES:
+                text = f"the bodies of requests to this node take {self._body_bytes} bytes together already"
+                raise ApiError(503, "busy", text, retry_s=RETRY_S)
+            self._body_bytes += size_bytes
+
+        try:
+            await read_bounded(request.stream(), read, most_bytes=MAX_BODY_BYTES, within_s=BODY_S, taken=take)
+        except BodyRefused as refused:
+            raise ApiError(refused.status, refused.code, refused.message) from refused
 
     async def _answer_or_busy(self, name: str, path: str, body: bytes, inner: bool) -> Response:
         try:
