@@ -50,7 +50,7 @@ def test_answer_about_another_node_than_was_asked_for_clears_nobody() -> None:
     while not (asked := us.sent(PingRequest, relays[0])):
         us.passes(0.05, *relays)
     us.receives(relays[0], IndirectAck(asked[0].nonce, relays[1].node, 1, True))
-    us.passes(2.0, *relays)
+    us.passes(QUIET.probe_timeout_max_s, *relays)
     assert [event.peer for event in us.events(PeerSuspect)] == [silent.node]
 
 
@@ -72,6 +72,32 @@ def test_process_that_did_not_run_accuses_nobody_for_a_while() -> None:
     assert us.events(PeerSuspect) == []
     us.passes(5.0)
     assert us.events(PeerSuspect), "it is not blind for ever"
+
+
+def test_question_that_was_open_when_the_process_stopped_proves_nothing() -> None:
+    us = Lone()
+    silent, *relays = [us.meets() for _ in range(4)]
+    us.passes(5.0, silent, *relays)
+    us.forget_effects()
+    while not us.sent(Ping, silent):
+        us.passes(0.05, *relays)
+    us.now_s += 60.0
+    us.effects += us.machine.poll(us.now_s)
+    assert us.sent(PingRequest) == []
+
+
+def test_suspect_has_its_whole_time_again_after_the_judge_stood_still() -> None:
+    us = Lone()
+    silent, *others = [us.meets() for _ in range(4)]
+    while not us.events(PeerSuspect):
+        us.passes(0.05, *others)
+    us.passes(3.0, *others)
+    us.now_s += 10.0
+    us.effects += us.machine.poll(us.now_s)
+    us.passes(QUIET.grace_after_stall_s + 1.0, *others)
+    assert us.machine.status_of(silent.node) is Status.SUSPECT
+    us.passes(20.0, *others)
+    assert us.machine.status_of(silent.node) is Status.DEAD
 
 
 def test_driver_that_begins_late_is_no_stall() -> None:

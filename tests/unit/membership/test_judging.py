@@ -32,6 +32,33 @@ def test_linked_judge_believes_its_own_eyes_and_not_its_neighbours() -> None:
     assert us.machine.status_of(accused.node) is Status.ALIVE
 
 
+def test_linked_judge_awaits_the_end_of_its_own_burst_however_many_accuse() -> None:
+    """A node in doubt of itself waits long for answers; its neighbours' time would be over before its own."""
+    us = Lone()
+    accused, *neighbours = [us.meets() for _ in range(5)]
+    us.passes(1.0, accused, *neighbours)
+    us.machine.awareness.change(8)
+    for neighbour in neighbours:
+        us.hears(neighbour, neighbour.claims(accused.node, 1))
+    us.passes(QUIET.suspicion_min_s + 0.2, *neighbours)
+    assert us.events(PeerDead) == []
+    us.receives(accused, Digest((), 0, 0, False))
+    us.passes(5.0, accused, *neighbours)
+    assert us.machine.status_of(accused.node) is Status.ALIVE
+
+
+def test_suspect_that_says_goodbye_is_accused_no_more() -> None:
+    us = Lone()
+    gone, *others = [us.meets() for _ in range(4)]
+    while not us.events(PeerSuspect):
+        us.passes(0.05, *others)
+    us.hears(gone, gone.identity(left=True))
+    us.forget_effects()
+    us.passes(10.0, *others)
+    assert {ping.accused_at for ping in us.sent(Ping, gone)} <= {0}
+    assert us.machine.status_of(gone.node) is Status.LEFT
+
+
 def test_silent_peer_is_suspect_and_then_dead_and_its_link_is_closed() -> None:
     us = Lone()
     silent, *others = [us.meets() for _ in range(4)]

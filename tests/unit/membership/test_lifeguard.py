@@ -12,7 +12,7 @@ from meshnode.events import HealthChanged, PeerDead, PeerRefuted, PeerSuspect
 from meshnode.membership.effects import Send, SendDatagram
 from meshnode.membership.records import head_of
 from meshnode.membership.suspicion import Suspicion
-from meshnode.membership.view import Status
+from meshnode.membership.view import PathKind, Status
 from proto.ids import node_id_of
 from proto.messages import Ack, ClaimKind, Delta, IndirectAck, Ping, PingRequest
 
@@ -183,6 +183,9 @@ def test_single_accuser_far_away_is_checked_through_relays_before_a_verdict() ->
     assert asked
     relay, request = asked[-1]
     us.receives(relay, IndirectAck(request.nonce, far.node, 1, True))
+    link = us.machine.view(us.now_s).nodes[far.node].link
+    assert link is not None
+    assert (link.path, link.carrier) == (PathKind.RELAYED, relay.node)
     us.passes(20.0, first, second)
     assert us.machine.status_of(far.node) is Status.ALIVE
     assert us.events(PeerRefuted)
@@ -242,5 +245,7 @@ def test_doubt_stretches_periods_and_time_outs() -> None:
     us.machine.awareness.change(3)
     us.forget_effects()
     us.passes(3 * QUIET.probe_interval_s)
-    assert len({ping.nonce for ping in us.sent(Ping)}) <= 2, "one period in four, and the same target asked on the stream"
+    assert len({ping.nonce for ping in us.sent(Ping)}) <= 2, (
+        "one period in four, and the same target asked on the stream"
+    )
     assert us.events(PeerSuspect) == []
