@@ -7,8 +7,10 @@ transport. `authenticate` makes it a proper member first; from then on it may mi
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -17,6 +19,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from meshnode.identity import Identity
+from meshnode.state import StateDirectory
 from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.handshake import DialHandshake, LocalSide, Say, Welcomed
@@ -38,6 +41,15 @@ def an_initial() -> bytes:
     connection.connect(("127.0.0.1", 1), boottime_s())
     packets: list[tuple[bytes, Any]] = connection.datagrams_to_send(boottime_s())
     return packets[0][0]
+
+
+def the_member_in(state: Path, copied: Path) -> tuple[Identity, MeshId, tuple[bytes, ...]]:
+    """Key, mesh and credential of a node that does not run, read from a copy of its state directory."""
+    shutil.copytree(state, copied)
+    with StateDirectory.open(copied) as directory:
+        credential = directory.credential()
+        assert credential is not None, "it is a member"
+        return directory.identity(), MeshId(credential.mesh), credential.chain
 
 
 class RawPeer(asyncio.DatagramProtocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import time
 from itertools import count
@@ -13,13 +12,11 @@ import anyio
 import anyio.to_thread
 import psutil
 from emulated_mesh import EmulatedMesh, all_linked, nobody_given_up, of_peer, seen, status_of, until
-from hostile_peer import RawPeer, an_initial
+from hostile_peer import RawPeer, an_initial, the_member_in
 from making_nodes import DEADLINE_S, PATIENT, RunningNode
 
-from meshnode.identity import Identity
-from meshnode.state import StateDirectory
 from proto.codec import encode_frame
-from proto.ids import MeshId, NodeId
+from proto.ids import NodeId
 from proto.messages import Revocations, ViewHash
 
 INITIALS = 2000
@@ -61,15 +58,6 @@ def test_thousands_of_half_open_links_cost_a_daemon_neither_links_nor_memory(mes
         assert node.events("link.down") == []
     newcomer = mesh.start("sofa", *PATIENT, token=attic.invite())
     until(lambda: status_of(attic, newcomer) == "alive", "a newcomer is let in right after it")
-
-
-def the_member_in(state: Path, copied: Path) -> tuple[Identity, MeshId, tuple[bytes, ...]]:
-    """Key, mesh and credential of a node that does not run, read from a copy of its state directory."""
-    shutil.copytree(state, copied)
-    with StateDirectory.open(copied) as directory:
-        credential = directory.credential()
-        assert credential is not None
-        return directory.identity(), MeshId(credential.mesh), credential.chain
 
 
 async def test_member_that_floods_is_cut_off_by_name_and_the_others_are_served(
