@@ -731,13 +731,17 @@ class SplitShortfall(Event):
 
 @dataclass(frozen=True)
 class SplitReplanned(Event):
-    """A running split has a new plan."""
+    """A running split has a new plan: why, and which. Where a stage was lost, `node` is whose and `lost` which layers
+    of the plan before were on it; without, a better plan was found."""
 
     name: ClassVar[str] = "split.replanned"
     level: ClassVar[Level] = Level.INFO
     model: str
     generation: int
     cause: str
+    node: str | None
+    lost: tuple[str, ...]
+    stages: tuple[str, ...]
     moved_bytes: int
 
 

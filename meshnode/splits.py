@@ -262,7 +262,8 @@ class Splits:
         short = result.get("message") if result.get("result") == "shortfall" else None
         if phase in _SOON:
             replanning = phase is Phase.REPLANNING
-            return WhyNot(f"{model}: {_SOON[phase]}", soon=True, replanning=replanning)
+            cause = f": {shown['problem']}" if shown.get("problem") else ""
+            return WhyNot(f"{model}: {_SOON[phase]}{cause}", soon=True, replanning=replanning)
         if phase is Phase.PLANNED and not self.has_engine:
             return WhyNot(f"{model} is only planned: {NO_ENGINE} (the event engine.missing says why)")
         return WhyNot(str(shown.get("problem") or short or f"{model} does not run: {phase.value}"))

@@ -10,6 +10,8 @@ from meshnode.cli.client import Json, client_of, json_option, node_options
 from meshnode.cli.output import duration, gigabytes, print_json, printable
 from meshnode.resources.sizes import amount
 
+CAUSE_CHARACTERS = 100
+
 
 @click.command(short_help="This node and its mesh in a few lines.")
 @node_options
@@ -85,5 +87,11 @@ def _split(split: Json) -> str:
     if split["state"] == "stage":
         return f"{model}: layers {split['layer_start']} to {split['layer_end']} for {split['coordinator'][:10]}"
     if split["state"] == "running" and run:
-        return f"{model}: {run.get('progress') or run['state']}"
+        return f"{model}: {run.get('progress') or run['state']}{_replanned(split)}"
     return f"{model}: {split['state']}" + (f" ({split['problem']})" if split.get("problem") else "")
+
+
+def _replanned(split: Json) -> str:
+    """`, replanned: node is dead`, cut where a cause is long; nothing where it runs as it was first planned."""
+    told = split.get("replanned")
+    return "" if not told else f", replanned: {told['cause'][:CAUSE_CHARACTERS]}"

@@ -46,24 +46,28 @@ MAX_SHOWN: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended: `exit_code` below 0 is the negated number of the signal that ended it."""
+    """How a process ended: `exit_code` below 0 is the negated number of the signal that ended it. `for_memory`: while
+    it ran, the kernel ended processes for want of memory."""
 
     exit_code: int
     last_lines: tuple[str, ...]
+    for_memory: bool = False
 
     @classmethod
-    def of(cls, exit_code: int, log: Sequence[str]) -> Ending:
+    def of(cls, exit_code: int, log: Sequence[str], *, for_memory: bool = False) -> Ending:
         """With the lines of `log` that say why, as far as lines say that: the last ones with a word of trouble in them,
         else just the last ones. An engine that fails to load says why first and a dozen other things after."""
         late = [line for line in log[-TROUBLE_WITHIN:] if line.strip() and not _USUAL.match(line)]
         troubled = [line for line in late if _TROUBLE.search(line)]
-        return cls(exit_code, tuple((troubled or late)[-SHOWN_LINES:]))
+        return cls(exit_code, tuple((troubled or late)[-SHOWN_LINES:]), for_memory)
 
     @property
     def how(self) -> str:
         """`signal SIGABRT` or `exit code 1`."""
         if self.exit_code >= 0:
             return f"exit code {self.exit_code}"
+        if self.for_memory and self.exit_code == -signal.SIGKILL:
+            return "signal SIGKILL, which the kernel sent to processes meanwhile: this machine was out of memory"
         try:
             return f"signal {signal.Signals(-self.exit_code).name}"
         except ValueError:
@@ -85,6 +89,7 @@ class EngineProcess:
         self._keeps = keeps
         self._log: deque[str] = deque(maxlen=KEPT_LINES)
         self._say, self.words = _words()
+        self._memory_kills = memory_kills()
         self._ended = anyio.Event()
         self._ending: Ending | None = None
 
@@ -125,7 +130,7 @@ class EngineProcess:
             tasks.start_soon(self._read, self._process.stdout, True)
             tasks.start_soon(self._read, self._process.stderr, False)
         code = await self._process.wait()
-        self._ending = Ending.of(code, tuple(self._log))
+        self._ending = Ending.of(code, tuple(self._log), for_memory=memory_kills() > self._memory_kills)
         self._ended.set()
         self._say.close()
 
@@ -140,6 +145,16 @@ class EngineProcess:
             else:
                 with suppress(anyio.WouldBlock, anyio.BrokenResourceError):
                     self._say.send_nowait(word)
+
+
+def memory_kills(statistics: Path = Path("/proc/vmstat")) -> int:
+    """How often the kernel of this machine has ended a process for want of memory, in a control group or in all
+    (proc(5), `oom_kill`); 0 where it does not say."""
+    try:
+        lines = statistics.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _words() -> tuple[MemoryObjectSendStream[Word], MemoryObjectReceiveStream[Word]]:

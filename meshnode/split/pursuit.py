@@ -28,7 +28,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from meshnode.events import SplitCandidates, SplitPlanned, SplitReplanned, SplitShortfall
+from meshnode.events import SplitCandidates, SplitPlanned, SplitShortfall
 from meshnode.membership.effects import Emit
 from meshnode.membership.view import MeshView, Status
 from meshnode.readiness.candidate import Answer, AnswerBasis
@@ -44,7 +44,7 @@ from meshnode.split.holding import Holding
 from meshnode.split.moving import gains_enough
 from meshnode.split.phase import DEFAULTS, Phase, PursuitSettings
 from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, alone_in, notes_on, plan_job, stage_orders
-from meshnode.split.reporting import planned_event, shortfall_event
+from meshnode.split.reporting import planned_event, replanned_event, shortfall_event
 from meshnode.split.reservation import StoreFences
 from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
 from planner.plan import SplitPlan
@@ -115,6 +115,10 @@ class Pursuit:
         self._faults: list[float] = []
         self.problem = ""
         """Why it rests in `failed`."""
+        self._loss: Lost | None = None
+        """What the plan that ran lost, until another stands."""
+        self._replanned: dict[str, Any] | None = None
+        """The newest replan, for its status."""
 
     # --- inputs ---
 
@@ -200,11 +204,17 @@ class Pursuit:
             "phase": self.phase.value,
             "gate": self.gate.value,
             "generation": None if run is None else run.holding.fence.generation,
-            "problem": self.problem if self.phase is Phase.FAILED else "",
+            "problem": self._problem(),
+            "replanned": None if run is None else self._replanned,
             "coordinator": choice.node if isinstance(choice, Chosen) else None,
             "candidates": [] if self._waiter is None else [verdict.to_dict() for verdict in self._waiter.verdicts],
             "result": None if self.result is None else self.result.to_dict(),
         }
+
+    def _problem(self) -> str:
+        if self.phase is Phase.REPLANNING and self._loss is not None:
+            return self._loss.cause
+        return self.problem if self.phase is Phase.FAILED else ""
 
     # --- the mesh ---
 
@@ -342,7 +352,7 @@ class Pursuit:
             self.result = result
             self._rest(Phase.PLANNED, result.snapshot, now)
             return self._say(planned_event(plan, 0))
-        return self._reserve(plan, result, "lost a stage" if asked.kind is PlanKind.REPLAN else None, now)
+        return self._reserve(plan, result, None if self._loss is None else self._loss.cause, now)
 
     def _plan_overtaken(self, asked: _Asked, view: MeshView, now: float) -> list[PursuitEffect]:
         """A node of the plan went while it was made."""
@@ -355,7 +365,7 @@ class Pursuit:
             return self._stay(now)
         if asked.kind is PlanKind.SOLO:
             return self._wait(self._view or asked.snapshot.view, now)
-        effects = self._withdraw("no valid plan is left") if asked.kind is PlanKind.REPLAN else []
+        effects = self._withdraw(self._after_loss("no valid plan is left")) if asked.kind is PlanKind.REPLAN else []
         self.result = result
         self._rest(Phase.SHORT, asked.snapshot, now)
         return effects + self._say(shortfall_event(self._request.model, result.outcome))
@@ -413,9 +423,15 @@ class Pursuit:
         self._stay(now)
         generation = run.holding.fence.generation
         effects = self._say(planned_event(run.plan, generation))
+        loss, self._loss = self._loss, None
         if old is not None:
             moved = moved_bytes(self._planning.model, self._planning.engine, old.plan, run.plan)
-            effects.append(Emit(SplitReplanned(self._request.model, generation, run.cause or "replaced", moved)))
+            event = replanned_event(
+                run.plan, generation, before=old.plan, cause=run.cause or "replaced",
+                lost_node=None if loss is None else loss.node, moved_bytes=moved,
+            )  # fmt: skip
+            self._replanned = {name: event.fields()[name] for name in ("generation", "cause", "node", "lost")}
+            effects.append(Emit(event))
         return effects
 
     def _not_reserved(self, effect: NotReserved, now: float) -> list[PursuitEffect]:
@@ -434,6 +450,8 @@ class Pursuit:
         return self._start_over(failed.node, view, now)
 
     def _lost(self, lost: Lost, now: float) -> list[PursuitEffect]:
+        # While a plan is made anew, what it was made anew for stays the cause.
+        self._loss = self._loss or (lost if lost.ran else None)
         return [] if self._view is None else self._start_over(lost.node, self._view, now)
 
     def _start_over(self, node: NodeId, view: MeshView, now: float) -> list[PursuitEffect]:
@@ -447,17 +465,21 @@ class Pursuit:
     def _overdue(self, now: float) -> list[PursuitEffect]:
         """No new plan stands in time: everything is given back. A plan that is still being made goes on."""
         asked = self._asked
-        effects = self._withdraw("no new plan in time")
+        effects = self._withdraw(self._after_loss("no new plan in time"))
         if asked is not None:
             self._asked = replace(asked, kind=PlanKind.SPLIT)
             self.phase = Phase.PLANNING
             return effects
         return effects if self._view is None else effects + self._wait(self._view, now)
 
+    def _after_loss(self, outcome: str) -> str:
+        return outcome if self._loss is None else f"{outcome} after a loss: {self._loss.cause}"
+
     def _withdraw(self, cause: str) -> list[PursuitEffect]:
         held = self._standing.current is not None
         effects: list[PursuitEffect] = [*self._standing.withdraw(cause)]
         self._avoid = {}
+        self._loss = self._replanned = None
         if held:
             self._said = None
             effects.append(Advertise(None))

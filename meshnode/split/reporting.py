@@ -1,15 +1,16 @@
 """Plans and shortfalls as events: the planner's own figures and words.
 
-What lives here: `planned_event`, `shortfall_event`. What does not: the plan and the report (`planner`), and when they
-are said (`meshnode.split.pursuit`, `meshnode.split.asking`).
+What lives here: `planned_event`, `replanned_event`, `shortfall_event`. What does not: the plan and the report
+(`planner`), and when they are said (`meshnode.split.pursuit`, `meshnode.split.asking`).
 """
 
 from __future__ import annotations
 
-from meshnode.events import SplitPlanned, SplitShortfall
+from meshnode.events import SplitPlanned, SplitReplanned, SplitShortfall
 from meshnode.split.planning import PlanOutcome, PlanRefused
 from planner.plan import SplitPlan
 from planner.shortfall import ShortfallReport
+from proto.ids import NodeId
 
 
 def planned_event(plan: SplitPlan, generation: int) -> SplitPlanned:
@@ -17,13 +18,39 @@ def planned_event(plan: SplitPlan, generation: int) -> SplitPlanned:
     return SplitPlanned(
         model=plan.model,
         objective=plan.objective.value,
-        stages=tuple(f"{stage.node}/{stage.device}:[{stage.layer_start},{stage.layer_end})" for stage in plan.stages),
+        stages=_stages(plan),
         generation=generation,
         coordinator=plan.coordinator.node,
         method=plan.method,
         gap=plan.gap,
         warnings=plan.warnings,
     )
+
+
+def replanned_event(
+    plan: SplitPlan, generation: int, *, before: SplitPlan, cause: str, lost_node: NodeId | None, moved_bytes: int
+) -> SplitReplanned:
+    """The event for `plan` in the place of `before`, which lost what it had on `lost_node`, if it lost anything."""
+    return SplitReplanned(
+        model=plan.model,
+        generation=generation,
+        cause=cause,
+        node=lost_node,
+        lost=_lost_layers(before, lost_node),
+        stages=_stages(plan),
+        moved_bytes=moved_bytes,
+    )
+
+
+def _lost_layers(plan: SplitPlan, node: NodeId | None) -> tuple[str, ...]:
+    """The stages of `plan` on `node`, as `cuda0:[7,18)`."""
+    return tuple(
+        f"{stage.device}:[{stage.layer_start},{stage.layer_end})" for stage in plan.stages if stage.node == node
+    )
+
+
+def _stages(plan: SplitPlan) -> tuple[str, ...]:
+    return tuple(f"{stage.node}/{stage.device}:[{stage.layer_start},{stage.layer_end})" for stage in plan.stages)
 
 
 def shortfall_event(model: str, outcome: PlanOutcome) -> SplitShortfall:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import anyio
 import psutil
 import pytest
 
-from meshnode.engine.process import SHOWN_LINES, Ending, running
+from meshnode.engine.process import SHOWN_LINES, Ending, memory_kills, running
 
 SPEAKS = """
 import os, sys
@@ -50,6 +51,15 @@ async def test_cancelling_ends_it_too() -> None:
 @pytest.mark.parametrize(("code", "how"), [(0, "exit code 0"), (70, "exit code 70"), (-6, "signal SIGABRT")])
 def test_end_is_named(code: int, how: str) -> None:
     assert Ending(code, ()).how == how
+
+
+def test_kill_while_the_machine_was_out_of_memory_is_told_as_that(tmp_path: Path) -> None:
+    (statistics := tmp_path / "vmstat").write_text("oom_kill_x 9\noom_kill 3\npgfault 12\n", encoding="ascii")
+    assert memory_kills(statistics) == 3
+    assert memory_kills(tmp_path / "elsewhere") == 0
+    assert "out of memory" in Ending.of(-9, [], for_memory=True).how
+    assert "memory" not in Ending.of(-9, []).how
+    assert "memory" not in Ending.of(-6, [], for_memory=True).how
 
 
 def test_lines_that_say_why_are_shown_before_those_that_only_came_last() -> None:

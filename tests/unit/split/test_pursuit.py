@@ -12,6 +12,7 @@ from meshnode.events import SplitPlanned, SplitShortfall
 from meshnode.split import Gate, Phase, PursuitSettings
 from planner import SplitPlan
 from planner.shortfall import ShortfallReport
+from proto.ids import short
 from proto.parts import Role
 
 PLANS_ONLY = PursuitSettings(carry_out=False)
@@ -244,7 +245,12 @@ def test_dead_stage_is_replanned_at_once_onto_those_that_live() -> None:
     assert a.runs is not None
     assert set(a.runs.plan.nodes) == {node_id("a"), node_id(spare)}
     assert a.gate is Gate.OPEN
-    assert [event.fields()["cause"] for _, event in a.named("split.replanned")] == ["lost a stage"]
+    ((_, event),) = a.named("split.replanned")
+    told = event.fields()
+    assert (told["cause"], told["node"]) == (f"{short(node_id(dead))} is dead", node_id(dead))
+    assert len(told["lost"]) == 1
+    assert {stage.split("/")[0] for stage in told["stages"]} == {node_id("a"), node_id(spare)}
+    assert a.pursuit.status()["replanned"]["cause"] == told["cause"]
     assert a.named("split.withdrawn") == []
 
 
@@ -282,7 +288,7 @@ def test_planner_that_takes_too_long_does_not_delay_the_withdrawal() -> None:
     world.kill("b")
     world.run(26)
     ((withdrawn_s, event),) = world.nodes["a"].named("split.withdrawn")
-    assert event.fields()["cause"] == "no new plan in time"
+    assert str(event.fields()["cause"]).startswith("no new plan in time after a loss: ")
     assert withdrawn_s == pytest.approx(25.2, abs=0.1)
 
 
@@ -336,7 +342,7 @@ def test_running_split_moves_to_a_better_plan_when_the_mesh_grows() -> None:
     world.run(20)
     assert stage_count(a) == 2
     ((_, event),) = a.named("split.replanned")
-    assert event.fields()["cause"] == "better plan"
+    assert (event.fields()["cause"], event.fields()["node"], event.fields()["lost"]) == ("better plan", None, ())
     assert event.fields()["moved_bytes"] > 0
 
 
