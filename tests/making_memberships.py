@@ -18,9 +18,9 @@ from meshnode.membership.settings import LAN, MembershipSettings
 from meshnode.membership.trust import UNSIGNED, Trust
 from meshnode.membership.view import LinkFacts, PathKind
 from meshnode.simulation.oracle import Oracle
-from proto.ids import BootId, NodeId, mesh_id_of, node_id_of
+from proto.ids import BootId, NodeId, mesh_id_of, node_id_of, short_id_of
 from proto.messages import Ack, Claim, ClaimKind, Delta, Message, Ping
-from proto.parts import IdentityPart, NetworkPart, Role, SignedPart
+from proto.parts import IdentityPart, NetworkPart, Role, RttEntry, SignedPart
 
 QUIET = replace(LAN, timer_slack_s=0.0)
 E = TypeVar("E", bound=Event)
@@ -48,10 +48,14 @@ class Other:
         )  # fmt: skip
         return self.trust.sign_part(part)
 
-    def network(self) -> SignedPart:
-        """Its network part, with nothing in it."""
+    def network(self, **rtt_ms: tuple[Other, float]) -> SignedPart:
+        """Its network part, with what it says of its links: `name=(other, ms)` each."""
         self.version += 1
-        return self.trust.sign_part(NetworkPart(self.node, self.incarnation, self.version, (), None))
+        row = tuple(
+            RttEntry(short_id_of(other.node), round(1e3 * ms), round(1e3 * ms), 5, False)
+            for other, ms in rtt_ms.values()
+        )
+        return self.trust.sign_part(NetworkPart(self.node, self.incarnation, self.version, row, None))
 
     def claims(self, subject: NodeId, incarnation: int, kind: ClaimKind = ClaimKind.SUSPECT) -> Claim:
         """Its signed word about another node."""

@@ -3,11 +3,15 @@
 What lives here: `Picture`, and `RttMatrix`, which answers for any pair without holding all of them. What does not: any
 decision. RTT figures come from three sources, the better first: own links (measured), rows of others (reported),
 coordinates (estimated, always marked).
+
+What two others report of the path between them is one round trip seen from either end. Of the two the larger counts,
+and it is corroborated only where they agree: a member alone can make its paths look longer, never shorter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from meshnode.membership.relaying import Relaying
     from meshnode.membership.topology import Topology
 
+AGREE_MS = 2.0
+AGREE = 0.4
+"""Two reports of one path may differ by the larger of these: twice what may change before a row is said anew."""
 VIEW_MAX_AGE_S = 1.0
 """Ages in a view grow while it is kept; older than this it is made anew."""
 
@@ -57,6 +64,22 @@ class RttMatrix(Mapping[tuple[NodeId, NodeId], RttFigure]):
         return isinstance(pair, tuple) and len(pair) == 2 and self.get(pair) is not None
 
     def _reported(self, source: NodeId, target: NodeId) -> RttFigure | None:
+        there, back = self._told(source, target), self._measured.get((target, source)) or self._told(target, source)
+        if there is None or back is None:
+            # In a large mesh few rows are known: one end's word is then all there is. Where the other end's row is
+            # known and does not name this path, nobody confirms it.
+            only = there or back
+            silent = source if there is None else target
+            if only is None or silent not in self._rows:
+                return only
+            return replace(only, corroborated=False)
+        less, more = sorted((there, back), key=lambda figure: figure.min_ms)
+        agreed = more.min_ms - less.min_ms <= max(AGREE_MS, AGREE * more.min_ms)
+        corroborated = agreed and there.corroborated and back.corroborated
+        return replace(more, corroborated=corroborated, source=RttSource.REPORTED)
+
+    def _told(self, source: NodeId, target: NodeId) -> RttFigure | None:
+        """What `source` says in its row of its path to `target`."""
         short = self._shorts.get(target)
         age_s, row = self._rows.get(source, (0.0, {}))
         entry = row.get(short) if short is not None else None

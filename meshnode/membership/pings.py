@@ -3,9 +3,11 @@
 A ping carries the sender's incarnation and, as a buddy notice, the incarnation it holds the receiver suspect or dead at
 (Lifeguard, section IV-C). What is timed is from when its packet was handed to the kernel until the kernel got the ack's
 (`left`, `received_at`), so that neither end's own work is part of it. An ack tells how long it was held, which is
-subtracted, and whether its sender's loop lagged, in which case the sample is dropped. Timed pings go out at link-up,
-after 1 s and 5.5 s (so that a link is corroborated after 5.5 s), then every `rtt_interval_s`, skipping links that a
-probe has just sampled (design, section 5).
+subtracted, and whether its sender's loop lagged, in which case the sample is dropped; so is one whose ack was held for
+longer than `sample_lateness_s`, whatever its sender says of that. How long it held an ack is the peer's own word: this
+is also the most by which a peer can make itself look nearer, and one that says more than the round trip took is told.
+Timed pings go out at link-up, after 1 s and 5.5 s (so that a link is corroborated after 5.5 s), twice more where one of
+these gave no sample, then every `rtt_interval_s`, skipping links that a probe has just sampled (design, section 5).
 
 What lives here: `Pings`. What does not: what a missing ack means (`detector`), the estimator (`rtt`).
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshnode.events import RttChanged
+from meshnode.events import RttChanged, WireRejected
 from meshnode.membership.board import Board
 from meshnode.membership.coordinates import LocalCoordinate
 from meshnode.membership.links import Link
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from meshnode.membership.judge import Judge
     from meshnode.membership.publisher import Publisher
 
-FIRST_SAMPLES_S = (1.0, 5.5)
-"""Timed pings after the first one at link-up; the last makes two samples spread over more than 5 s."""
+FIRST_SAMPLES_S = (1.0, 5.5, 6.5, 8.0)
+"""Timed pings after the first one at link-up; the second makes two samples spread over more than 5 s, and those after
+it are left out where it has."""
 JITTER = 0.2
 PROBED_INTERVAL = 1.5
 MAX_HOLD_US = 600_000_000
@@ -106,7 +109,10 @@ class Pings:
         if self._board.links.get(link.peer) is not link:
             return
         next_s = link.rtt.last_at_s + (1.0 - JITTER) * self._interval_s()
-        if step < len(FIRST_SAMPLES_S) or link.rtt.samples == 0 or now >= next_s:
+        is_first = step < len(FIRST_SAMPLES_S) and not link.rtt.corroborated(now, self._board.settings)
+        if not is_first:
+            step = len(FIRST_SAMPLES_S)
+        if is_first or link.rtt.samples == 0 or now >= next_s:
             self.datagram(link.peer, now, rtt=True)
             self._schedule(link, step + 1, now)
         else:
@@ -148,10 +154,18 @@ class Pings:
         del self._sent[ack.nonce]
         self.detector.errand_answered(ack.nonce, ack.incarnation)
         link = self._board.links.get(peer)
-        if link is None or not sent[2] or ack.overloaded or received_at < self._board.overloaded_until_s:
+        if link is None or not sent[2]:
             return
-        sample_s = received_at - sent[1] - ack.hold_us / 1e6
-        if -STAMP_ERROR_S < sample_s < SHORTEST_S:
+        held_s, took_s = ack.hold_us / 1e6, received_at - sent[1]
+        sample_s = took_s - held_s
+        if sample_s <= -STAMP_ERROR_S:
+            found, expected = f"{1e3 * held_s:.1f} ms", f"at most the {1e3 * took_s:.1f} ms until it was here"
+            self._board.emit(WireRejected(peer, link.facts.address, "ack", "hold_us", found, expected))
+            return
+        lagged = ack.overloaded or held_s > self._board.settings.sample_lateness_s
+        if lagged or received_at < self._board.overloaded_until_s:
+            return
+        if sample_s < SHORTEST_S:
             sample_s = SHORTEST_S
         was_corroborated = link.rtt.corroborated(now, self._board.settings)
         if link.rtt.add(sample_s, now, self._board.settings):
