@@ -6,13 +6,14 @@ Each is a situation from `tests/cases/membership.json` or the issue's list; the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
-from meshnode.events import Event, PeerSuspect
+from meshnode.events import Event, PeerSuspect, RecordRejected
 from meshnode.membership.settings import LAN
 from meshnode.membership.view import PathKind, Status
 from meshnode.simulation.detection import WARM_UP_S, FalseDeaths
-from meshnode.simulation.hostile import HostileMember
+from meshnode.simulation.hostile import BOAST_BYTES, HostileMember
 from meshnode.simulation.paths import Terrain
 from meshnode.simulation.scenario import Scenario, Stage
 from meshnode.simulation.world import Plan, SimulatedNode, World, an_offer
@@ -261,19 +262,37 @@ def behind_nat(stage: Stage) -> None:
 
 
 def hostile(stage: Stage) -> None:
-    """A member replays old records, forges others', claims impossible incarnations and accuses everybody."""
+    """A member replays old records, forges others', claims impossible incarnations and 10^18 bytes, accuses all."""
     world = stage.world(Plan(12, stage.seed))
     false_deaths = FalseDeaths(world)
     world.start_all()
     world.run(WARM_UP_S)
     villain = HostileMember(world, world.nodes[world.ids[3]])
+    reasons: Counter[str] = Counter()
+
+    def listen(_: SimulatedNode, event: Event) -> None:
+        if isinstance(event, RecordRejected):
+            reasons[event.reason.split()[0]] += 1
+
+    world.listeners.append(listen)
     for _ in range(120):
         villain.act()
         world.run(0.5)
     report = stage.report
     report.add("deaths of others", len(false_deaths.victims - {villain.node}), at_most=0)
-    report.add("records rejected", world.counts.by_event["record.rejected"])
+    for reason, count in sorted(reasons.items()):
+        report.add(f"rejected by name: {reason}", count)
+    report.add("nodes that believe in 10^18 bytes", _believers(world, villain.node), at_most=0)
     report.add("all know all", _or_never(world.settle(30.0)), "s", at_most=10.0)
+
+
+def _believers(world: World, boaster: NodeId) -> int:
+    offers = [
+        node.machine.view(world.clock.now_s).nodes[boaster].offer
+        for node in world.running()
+        if node.machine is not None
+    ]
+    return sum(offer is not None and any(d.usable_bytes >= BOAST_BYTES for d in offer.devices) for offer in offers)
 
 
 def random_faults(stage: Stage) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from meshnode.events import Event
 from meshnode.membership.trust import UNSIGNED
-from meshnode.simulation.world import SimulatedNode, World
+from meshnode.simulation.world import GB, SimulatedNode, World, an_offer
 from proto.ids import NodeId
 from proto.messages import Claim, ClaimKind, Delta, Message
 from proto.parts import SignedPart
+
+BOAST_BYTES = 10**18
 
 
 class HostileMember:
@@ -23,6 +24,7 @@ class HostileMember:
         self._station = station
         self.node = station.node
         self._collected: list[SignedPart] = []
+        self._boasts = 0
         self._collect()
 
     def act(self) -> None:
@@ -37,6 +39,7 @@ class HostileMember:
             self._accusation(),
             self._impossible_accusation(),
             self._own_flood(),
+            self._boast(),
         ):
             self._world.wire.control(self._station, self._world.rng.choice(peers), lie)
 
@@ -80,7 +83,9 @@ class HostileMember:
         claim = Claim(ClaimKind.DEAD, NodeId(victim), 1, NodeId(victim), 1, UNSIGNED)
         return Delta((), (claim,))
 
-
-def is_rejection(event: Event) -> bool:
-    """True for the event by which a node reports a lie."""
-    return event.name == "record.rejected"
+    def _boast(self) -> Message:
+        """Its own offer, well signed, of more bytes than there are."""
+        self._boasts += 1
+        version = 1000 + self._boasts
+        offer = an_offer(BOAST_BYTES / GB).as_part(self.node, self._station.persisted_incarnation, version)
+        return Delta((self._station.member.trust.sign_part(offer),), ())

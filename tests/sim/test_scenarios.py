@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshnode.membership.machine import Membership
-from meshnode.simulation import UnknownScenario, run_scenario, scenarios
+from meshnode.simulation import Report, UnknownScenario, run_scenario, scenarios
 
 QUICK = (
     "kills-16",
@@ -60,6 +60,16 @@ def test_long_scenario_keeps_its_invariants_and_targets(name: str) -> None:
     report = run_scenario(name, seed=1)
     assert report.broken is None
     assert [figure.line() for figure in report.figures if not figure.met] == []
+
+
+@pytest.mark.parametrize("lie", ["bad_signature", "incarnation", "malformed"])
+def test_each_lie_is_rejected_by_name(lie: str, hostile: Report) -> None:
+    assert hostile.value(f"rejected by name: {lie}") > 0
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Report:
+    return run_scenario("hostile-member", seed=2)
 
 
 def test_every_scenario_is_tested() -> None:

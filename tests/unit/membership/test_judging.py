@@ -52,7 +52,7 @@ def test_suspect_that_says_goodbye_is_accused_no_more() -> None:
     gone, *others = [us.meets() for _ in range(4)]
     while not us.events(PeerSuspect):
         us.passes(0.05, *others)
-    us.hears(gone, gone.identity(left=True))
+    us.hears(others[0], gone.identity(left=True))
     us.forget_effects()
     us.passes(10.0, *others)
     assert {ping.accused_at for ping in us.sent(Ping, gone)} <= {0}
