@@ -1051,11 +1051,25 @@ class TunnelsListening(Event):
 
 
 @dataclass(frozen=True)
+class TunnelCarrier(Event):
+    """What carries the tunnels to and from a peer (`tcp`, `quic`: the link, `relay`: a neighbour), told with the first
+    of each split generation, and of requests; again when it changes."""
+
+    name: ClassVar[str] = "tunnel.carrier"
+    level: ClassVar[Level] = Level.INFO
+    peer: str
+    purpose: str
+    carrier: str
+    model: str
+    generation: int | None
+
+
+@dataclass(frozen=True)
 class TunnelOpened(Event):
     """A tunnel stands: to whom, what for, and what carries it (`tcp`, `quic`: the link, `relay`: a neighbour)."""
 
     name: ClassVar[str] = "tunnel.opened"
-    level: ClassVar[Level] = Level.INFO
+    level: ClassVar[Level] = Level.DEBUG
     peer: str
     purpose: str
     carrier: str
@@ -1070,7 +1084,7 @@ class TunnelClosed(Event):
     """A tunnel is over, with the bytes it carried."""
 
     name: ClassVar[str] = "tunnel.closed"
-    level: ClassVar[Level] = Level.INFO
+    level: ClassVar[Level] = Level.DEBUG
     peer: str
     purpose: str
     carrier: str

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from meshnode.events import Event, TunnelClosed, TunnelOpened
+from meshnode.events import Event, TunnelCarrier, TunnelClosed, TunnelOpened
 from meshnode.tunnel.opening import Carrier, Opening, Purpose
 from meshnode.tunnel.tunnel import Tunnel, TunnelStream
 from proto.ids import NodeId
@@ -25,6 +25,10 @@ class Totals:
     received_bytes: int = 0
 
 
+MOST_TOLD: Final = 1024
+"""Peers and models whose carrier is remembered as told; the oldest is forgotten, and told once more."""
+
+
 class Ledger:
     """Every tunnel is entered here, and reports here when it is over."""
 
@@ -34,6 +38,7 @@ class Ledger:
         self._open: dict[Tunnel, float] = {}
         self._closed: dict[Carrier, Totals] = {carrier: Totals() for carrier in Carrier}
         self._shares: Counter[tuple[NodeId, Purpose, bool]] = Counter()
+        self._told: dict[tuple[NodeId, Purpose, str], tuple[int | None, Carrier]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -53,6 +58,7 @@ class Ledger:
         self._open[tunnel] = self._clock()
         self._shares[peer, opening.purpose, opened_here] += 1
         self._closed[carrier].opened += 1
+        self._tell_carrier(peer, opening, carrier)
         self._emit(
             TunnelOpened(
                 peer=peer, purpose=opening.purpose.value, carrier=carrier.value, opened_here=opened_here,
@@ -60,6 +66,16 @@ class Ledger:
             )
         )  # fmt: skip
         return tunnel
+
+    def _tell_carrier(self, peer: NodeId, opening: Opening, carrier: Carrier) -> None:
+        """Once for each peer and split; a load makes a dozen tunnels, and each request one."""
+        generation = _generation(opening)
+        key = (peer, opening.purpose, "" if generation is None else opening.model)
+        if self._told.pop(key, None) != (generation, carrier):
+            self._emit(TunnelCarrier(peer, opening.purpose.value, carrier.value, opening.model, generation))
+        self._told[key] = generation, carrier
+        if len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
 
     def totals(self) -> dict[Carrier, Totals]:
         """By carrier, open tunnels included."""
