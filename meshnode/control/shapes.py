@@ -67,13 +67,13 @@ def rtt_of(figure: RttFigure | None) -> Json | None:
     return {
         "min_ms": round(figure.min_ms, 3),
         "smoothed_ms": round(figure.smoothed_ms, 3),
-        "variation_ms": round(figure.variation_ms, 3),
+        "variation_ms": None if figure.variation_ms is None else round(figure.variation_ms, 3),
         "samples": figure.samples,
         "age_s": _age(figure.age_s),
         "corroborated": figure.corroborated,
         "source": figure.source.value,
         "estimated": figure.source is RttSource.ESTIMATED,
-        "error": figure.error,
+        "error": None if figure.error is None else round(figure.error, 3),
     }
 
 

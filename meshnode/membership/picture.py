@@ -88,7 +88,7 @@ class RttMatrix(Mapping[tuple[NodeId, NodeId], RttFigure]):
         return RttFigure(
             min_ms=entry.rtt_us / 1e3,
             smoothed_ms=entry.smoothed_us / 1e3,
-            variation_ms=0.0,
+            variation_ms=None,
             samples=entry.samples,
             age_s=age_s,
             corroborated=entry.samples >= 2,
@@ -99,8 +99,7 @@ class RttMatrix(Mapping[tuple[NodeId, NodeId], RttFigure]):
         a, b = self._coordinates.get(source), self._coordinates.get(target)
         if a is None or b is None or source == target:
             return None
-        value_ms = estimate_us(a, b) / 1e3
-        return RttFigure(value_ms, value_ms, 0.0, 0, 0.0, False, RttSource.ESTIMATED, estimate_error(a, b))
+        return _estimate_of(a, b)
 
 
 class Picture:
@@ -183,8 +182,7 @@ class Picture:
         a, b = own.network.coordinate, other.network.coordinate
         if a is None or b is None:
             return None
-        value_ms = estimate_us(a, b) / 1e3
-        return RttFigure(value_ms, value_ms, 0.0, 0, 0.0, False, RttSource.ESTIMATED, estimate_error(a, b))
+        return _estimate_of(a, b)
 
     def _matrix(self, now: float) -> RttMatrix:
         board = self._board
@@ -207,6 +205,11 @@ class Picture:
             if figure is not None and figure.source is RttSource.MEASURED:
                 measured[(board.node, peer)] = figure
         return RttMatrix(measured, rows, coordinates, shorts)
+
+
+def _estimate_of(a: Coordinate, b: Coordinate) -> RttFigure:
+    value_ms = estimate_us(a, b) / 1e3
+    return RttFigure(value_ms, value_ms, None, 0, 0.0, False, RttSource.ESTIMATED, estimate_error(a, b))
 
 
 def _boot_id(entry: NodeEntry) -> BootId | None:

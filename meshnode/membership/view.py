@@ -46,14 +46,15 @@ LEAST_ESTIMATE_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RttFigure:
-    """One RTT: window minimum and smoothed value in ms, variation in ms, number of samples, age in s of the last.
+    """One RTT: window minimum and smoothed value in ms, variation in ms (None in reports and estimates, which don't say),
+    number of samples, age in s of the last (of a report: of its row).
 
     `corroborated` is the design's rule: at least 2 samples spread over at least 5 s, the last fresher than 30 s.
     """
 
     min_ms: float
     smoothed_ms: float
-    variation_ms: float
+    variation_ms: float | None
     samples: int
     age_s: float
     corroborated: bool

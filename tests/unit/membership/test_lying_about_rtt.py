@@ -91,6 +91,7 @@ def test_path_that_both_ends_report_alike_is_corroborated_and_the_longer_report_
         figure = reported(us, *pair)
         assert figure is not None
         assert (figure.min_ms, figure.corroborated, figure.source) == (41.0, True, RttSource.REPORTED)
+        assert figure.variation_ms is None, "no row says it"
 
 
 def test_path_that_one_end_alone_calls_short_is_as_long_as_the_other_says_and_not_corroborated() -> None:
