@@ -54,13 +54,13 @@ FENCES_FIX = "delete it: coordinators then learn the generations to go above fro
 NO_ENGINE = "this node has no engine to run stages with"
 DRAINING = "this node is draining"
 _SOON: Final = {
-    Phase.WAITING: "the mesh is being looked at before a plan is made",
     Phase.PLANNING: "a plan is being made",
     Phase.RESERVING: "its stages are being reserved",
     Phase.RUNNING: "its plan begins to run",
     Phase.REPLANNING: "it is being replanned",
 }
 """Phases of a pursuit that end by themselves, for clients."""
+_WAITING: Final = (Phase.WAITING, Phase.BELOW_QUORUM)
 
 
 class Splits:
@@ -260,13 +260,14 @@ class Splits:
             return None
         result, phase = shown.get("result") or {}, Phase(str(shown["phase"]))
         short = result.get("message") if result.get("result") == "shortfall" else None
-        if phase in _SOON:
-            replanning = phase is Phase.REPLANNING
+        if phase in _SOON and not (phase is Phase.PLANNING and short):
             cause = f": {shown['problem']}" if shown.get("problem") else ""
-            return WhyNot(f"{model}: {_SOON[phase]}{cause}", soon=True, replanning=replanning)
+            return WhyNot(f"{model}: {_SOON[phase]}{cause}", soon=True, replanning=phase is Phase.REPLANNING)
         if phase is Phase.PLANNED and not self.has_engine:
             return WhyNot(f"{model} is only planned: {NO_ENGINE} (the event engine.missing says why)")
-        return WhyNot(str(shown.get("problem") or short or f"{model} does not run: {phase.value}"))
+        # A shortfall holds while the mesh is looked at again: what was missing then is what a client should know.
+        waits = f"{model} waits for nodes to take part: quorum {self._config.quorum}" if phase in _WAITING else ""
+        return WhyNot(str(shown.get("problem") or short or waits or f"{model} does not run: {phase.value}"))
 
     def _drop(self, name: str, reason: str) -> None:
         del self._pursued[name]

@@ -52,6 +52,13 @@ class ModelClient:
         """Names of the models that run."""
         return [entry["id"] for entry in self.get("/models").content["data"]]
 
+    def wait_model(self, model: str, within_s: float = 60.0) -> None:
+        """Return once the node was told that `model` runs."""
+        until = time.monotonic() + within_s
+        while model not in (found := self.models()):
+            assert time.monotonic() < until, found
+            time.sleep(0.05)
+
     def complete(self, model: str, prompt: str, max_tokens: int = 32, **more: Any) -> Answered:
         """A greedy completion."""
         return self.post("/completions", _greedy(model, prompt, max_tokens) | more)
