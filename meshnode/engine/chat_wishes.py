@@ -34,25 +34,26 @@ def chat_options(content: Mapping[str, Any]) -> tuple[Json, dict[str, Json]]:
             raise WrongWish(name, f"found {shown(content[name])}; {advice}")
     if content.get("modalities") not in (None, [], ["text"]):
         raise WrongWish("modalities", f"found {shown(content['modalities'])}, expected ['text']")
-    options: Json = {"messages": _messages(content.get("messages"))}
+    options: Json = {"messages": messages_of(content.get("messages"))}
     schemas: dict[str, Json] = {}
     if (tool := _chosen_tool(content)) is not None:
         function = tool["function"]
         options |= {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": function["name"]}}}
         schemas["tools"] = function["parameters"]
-    if (form := _form(content.get("response_format"))) is not None:
+    if (form := form_of(content.get("response_format"))) is not None:
         options["response_format"] = form
         if "schema" in form:
             schemas["response_format"] = form["schema"]
     for field, schema in schemas.items():
-        _check_schema(field, schema)
+        check_schema(field, schema)
     return options, schemas
 
 
 # --- messages ---
 
 
-def _messages(found: object) -> list[Json]:
+def messages_of(found: object) -> list[Json]:
+    """Of the field `messages`. Raises `WrongWish`."""
     if not (isinstance(found, list) and found):
         raise WrongWish("messages", f"found {shown(found)}, expected a list of objects with role and content")
     return [_message(f"messages[{number}]", message) for number, message in enumerate(found)]
@@ -97,7 +98,7 @@ def _part(field: str, found: object) -> str:
 def _chosen_tool(content: Mapping[str, Any]) -> Json | None:
     """The one tool that the answer must call; None where it is to be text. The package can make a model call a given
     tool, and can't let it choose. Raises `WrongWish`."""
-    tools = _tools(content.get("tools"))
+    tools = tools_of(content.get("tools"))
     choice = content.get("tool_choice")
     if choice == "none" or (not tools and choice in (None, "auto")):
         return None
@@ -117,7 +118,8 @@ def _chosen_tool(content: Mapping[str, Any]) -> Json | None:
     return named
 
 
-def _tools(found: object) -> list[Json]:
+def tools_of(found: object) -> list[Json]:
+    """Of the field `tools`, each with parameters. Raises `WrongWish`."""
     if found is None:
         return []
     if not isinstance(found, list):
@@ -141,8 +143,8 @@ def _tool(field: str, found: object) -> Json:
 # --- the answer's form ---
 
 
-def _form(found: object) -> Json | None:
-    """What llama.cpp knows as `json_object`, with or without a schema. Raises `WrongWish`."""
+def form_of(found: object) -> Json | None:
+    """Of the field `response_format`: what llama.cpp knows as `json_object`, with a schema or not. Raises `WrongWish`."""
     if found is None or found == {"type": "text"}:
         return None
     kind = found.get("type") if isinstance(found, dict) else None
@@ -158,7 +160,7 @@ def _form(found: object) -> Json | None:
     raise WrongWish("response_format", f"found {shown(found)}, expected {expected}")
 
 
-def _check_schema(field: str, schema: object) -> None:
+def check_schema(field: str, schema: object) -> None:
     """Schemas become grammars, and the engine dies of, or never ends with, some: of patterns that fit nothing, of
     characters numbered 0, of counts without bound. Another request's answer must not end by that. Looked for in all of
     `schema`, since a `$ref` may lead anywhere. Raises `WrongWish`."""

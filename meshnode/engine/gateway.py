@@ -215,7 +215,7 @@ class Gateway:
         run = None if models is None else models.get(name)
         if models is None or run is None:
             raise self._not_running(name)
-        models.require_readable(run, body)
+        asked = models.request_for(run, path, body)
 
         async def why() -> str:
             return f"{name}: {await models.why_over(run)}"
@@ -227,7 +227,7 @@ class Gateway:
                 stream = await models.connect(run)
                 stack.callback(models.answered, run)
                 stack.push_async_callback(stream.aclose)
-                answer = await models.in_our_words(path, await ask(stream, "POST", path, _JSON, body))
+                answer = await models.in_our_words(path, await ask(stream, "POST", path, _JSON, asked))
             except (OSError, AnswerBroken) as error:
                 raise self._lost(name, self._local, await why()) from error
             return await self._pass_on(answer, stack.pop_all(), name, self._local, why)

@@ -1,7 +1,7 @@
 """What `llama-server` says, in this mesh's words: refusals in OpenAI's shape, tokens counted, its log while it serves.
 
-What lives here: reading those texts, and what a request must not hold; pure. What does not: its command line
-(`meshnode.engine.commands`), what it loaded (`meshnode.engine.report`), asking it (`meshnode.engine.models`).
+What lives here: reading those texts, pure. What does not: its command line (`meshnode.engine.commands`), what it is
+asked (`meshnode.engine.server_wishes`), what it loaded (`meshnode.engine.report`).
 
 Sources: llama.cpp's tools/server/server-common.cpp (`format_error_response`), server-task.cpp (`to_metrics`),
 common/log.h (levels in a line's prefix), ggml/src/ggml.c (`ggml_abort`).
@@ -14,9 +14,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-
-from meshnode.engine.texts import require_breaks, require_size
-from meshnode.engine.wishes import read_request
 
 _CONTEXT: Final = "exceed_context_size_error"
 _KINDS: Final[Mapping[str, str]] = {
@@ -34,13 +31,6 @@ _OWN_TROUBLE: Final = re.compile(
     r"|^\S+\.(?:c|cc|cpp|cu|cuh|h|hpp|m|metal|hip):\d+: "  # an assertion that failed
     r"|^terminate called|^ +what\(\): |^CUDA error|^meshnode: "
 )
-
-
-def require_readable(body: bytes, context: int) -> None:
-    """For a request to a model of `context` tokens, which llama-server would begin to read whatever it holds. Raises
-    `WrongWish`."""
-    require_size(len(body), context)
-    require_breaks(read_request(body))
 
 
 def says_trouble(line: str) -> bool:

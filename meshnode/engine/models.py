@@ -30,13 +30,14 @@ from meshnode.engine.commands import MAX_DEVICES
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
-from meshnode.engine.llama_server import refusal, require_readable
+from meshnode.engine.llama_server import refusal
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import lead_to_devices, model_command
 from meshnode.engine.runs import Run, RunFailed, RunState
 from meshnode.engine.server_watch import LoadProgress, counted_tokens, mapped_bytes, wait_healthy
+from meshnode.engine.server_wishes import server_request
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import (
     EngineDied,
@@ -138,10 +139,10 @@ class Models:
         """A connection to the model's process. Raises `OSError` where it is gone."""
         return await anyio.connect_unix(self._socket(run))
 
-    def require_readable(self, run: Run, body: bytes) -> None:
-        """Before a request reaches llama-server; the package's own process looks itself. Raises `WrongWish`."""
-        if self._engine.llama_server is not None:
-            require_readable(body, run.plan.context)
+    def request_for(self, run: Run, path: str, body: bytes) -> bytes:
+        """What goes to the model's process of a client's request. The package's own process looks itself; to
+        llama-server goes what is known. Raises `WrongWish`."""
+        return body if self._engine.llama_server is None else server_request(body, path, run.plan.context)
 
     async def in_our_words(self, path: str, answer: Answer) -> Answer:
         """The head of an answer to a request to `path`, or where llama-server refused it, that refusal in the shape

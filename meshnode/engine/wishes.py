@@ -84,36 +84,44 @@ def parse_completion(body: bytes, *, chat: bool) -> CompletionWish:
     """The wish in `body`. Fields that only describe the client (`user`, `metadata`) are ignored; one that would change
     the answer and can't be honoured is refused. Raises `WrongWish`."""
     content = read_request(body)
-    options, schemas = chat_options(content) if chat else ({"prompt": _prompt(content)}, {})
+    options, schemas = chat_options(content) if chat else ({"prompt": prompt_of(content)}, {})
     for name in _ONE_ANSWER:
         if content.get(name) is not None:
-            _whole(name, content[name], 1, 1)
+            whole(name, content[name], 1, 1)
     for name in _NOT_HONOURED:
         found = content.get(name)
         # `logprobs: 0` of a text completion asks for the chosen tokens' own.
         if found or (name == "logprobs" and found is not None and found is not False):
             raise WrongWish(name, f"found {shown(found)}; this server does not do that")
-    for name, bounds in _NUMBERS.items():
-        if (value := content.get(name)) is not None:
-            options[name] = _number(name, value, *bounds)
-    for name, (least, most) in _WHOLE.items():
-        if (value := content.get(name)) is not None:
-            options[name] = _whole(name, value, least, most)
-    for name in ("max_tokens", "max_completion_tokens"):
-        if (limit := content.get(name)) is not None:
-            options["max_tokens"] = _whole(name, limit, 1, MAX_TOKENS)
-    if (stop := content.get("stop")) is not None:
-        options["stop"] = _stops(stop)
+    options |= sampling_options(content)
     return CompletionWish(
         chat=chat,
-        stream=_switch("stream", content.get("stream")),
-        include_usage=_include_usage(content.get("stream_options")),
+        stream=switch("stream", content.get("stream")),
+        include_usage=include_usage(content.get("stream_options")),
         options=options,
         schemas=schemas,
     )
 
 
-def _prompt(content: Mapping[str, Any]) -> str | list[int]:
+def sampling_options(content: Mapping[str, Any]) -> dict[str, Any]:
+    """How tokens are chosen, and when the answer ends. Raises `WrongWish`."""
+    options: dict[str, Any] = {}
+    for name, bounds in _NUMBERS.items():
+        if (value := content.get(name)) is not None:
+            options[name] = _number(name, value, *bounds)
+    for name, (least, most) in _WHOLE.items():
+        if (value := content.get(name)) is not None:
+            options[name] = whole(name, value, least, most)
+    for name in ("max_tokens", "max_completion_tokens"):
+        if (limit := content.get(name)) is not None:
+            options["max_tokens"] = whole(name, limit, 1, MAX_TOKENS)
+    if (stop := content.get("stop")) is not None:
+        options["stop"] = _stops(stop)
+    return options
+
+
+def prompt_of(content: Mapping[str, Any]) -> str | list[int]:
+    """What a text is to go on from. Raises `WrongWish`."""
     prompt = content.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
@@ -124,12 +132,13 @@ def _prompt(content: Mapping[str, Any]) -> str | list[int]:
     raise WrongWish("prompt", f"found {shown(prompt)}, expected one text or one list of token numbers")
 
 
-def _include_usage(found: object) -> bool:
+def include_usage(found: object) -> bool:
+    """Of the field `stream_options`. Raises `WrongWish`."""
     if found is None:
         return False
     if not isinstance(found, dict):
         raise WrongWish("stream_options", f"found {shown(found)}, expected {{'include_usage': true or false}}")
-    return _switch("stream_options.include_usage", found.get("include_usage"))
+    return switch("stream_options.include_usage", found.get("include_usage"))
 
 
 def _stops(stop: object) -> list[str]:
@@ -152,14 +161,16 @@ def _number(name: str, value: object, least: float, most: float) -> float:
     return float(value)
 
 
-def _whole(name: str, value: object, least: int, most: int) -> int:
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """A whole number within bounds. Raises `WrongWish`."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         expected = f"a whole number from {least} to {most}" if least < most else str(least)
         raise WrongWish(name, f"found {shown(value)}, expected {expected}")
     return value
 
 
-def _switch(name: str, value: object) -> bool:
+def switch(name: str, value: object) -> bool:
+    """A field that is true or false, and false where it is not there. Raises `WrongWish`."""
     if value is None:
         return False
     if not isinstance(value, bool):

@@ -19,8 +19,8 @@ from making_views import MODEL, a_node, a_view
 
 from meshnode.engine.gateway import Gateway, GatewayPorts
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
-from meshnode.engine.llama_server import require_readable
 from meshnode.engine.runs import RunState
+from meshnode.engine.server_wishes import server_request
 from meshnode.split import Gate
 
 DEADLINE_S = 30.0
@@ -44,8 +44,8 @@ class OneModel:
     async def connect(self, run: OneModel) -> ByteStream:
         return await anyio.connect_unix(self.path)
 
-    def require_readable(self, run: OneModel, body: bytes) -> None:
-        require_readable(body, 512)
+    def request_for(self, run: OneModel, path: str, body: bytes) -> bytes:
+        return server_request(body, path, 512)
 
     async def in_our_words(self, path: str, answer: Answer) -> Answer:
         return answer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.llama_server import require_readable
+from meshnode.engine.server_wishes import CHAT, server_request
 from meshnode.engine.texts import MAX_RUN, MAX_WORK, PIECE_CHARACTERS, Vocabulary, require_breaks
 from meshnode.engine.wishes import MAX_STOP_CHARACTERS, parse_completion
 from meshnode.engine.wrong_wish import WrongWish
@@ -37,20 +37,19 @@ def test_long_texts_with_breaks_pass() -> None:
         {"prompt": ["x", " " * 20_000]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": " " * 20_000}]}]},
         {"tools": [{"function": {"name": "f", "parameters": {" " * 20_000: {}}}}]},
-        {"grammar": " " * 20_000},
         {"stop": [" " * 20_000]},
         {"logit_bias": [[" " * 20_000, 1]]},
     ],
 )
 def test_no_field_takes_such_a_text_to_llama_server(field: dict[str, Any]) -> None:
     with pytest.raises(WrongWish) as refused:
-        require_readable(json.dumps({"model": "m", **field}).encode(), 32_768)
+        server_request(json.dumps({"model": "m", **field}).encode(), CHAT, 32_768)
     assert refused.value.field in field
 
 
 def test_a_request_far_over_the_context_goes_to_no_llama_server() -> None:
     with pytest.raises(WrongWish, match="do not fit the context of 512 tokens"):
-        require_readable(json.dumps({"prompt": "word " * 100_000}).encode(), 512)
+        server_request(json.dumps({"prompt": "word " * 100_000}).encode(), "/v1/completions", 512)
 
 
 def test_stop_texts_are_bounded() -> None:
