@@ -144,7 +144,7 @@ def _tool(field: str, found: object) -> Json:
 
 
 def form_of(found: object) -> Json | None:
-    """Of the field `response_format`: what llama.cpp knows as `json_object`, with a schema or not. Raises `WrongWish`."""
+    """Of the field `response_format`: llama.cpp's `json_object`, with a schema or not. Raises `WrongWish`."""
     if found is None or found == {"type": "text"}:
         return None
     kind = found.get("type") if isinstance(found, dict) else None
