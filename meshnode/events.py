@@ -699,7 +699,8 @@ class SplitQuorumFailed(Event):
 
 @dataclass(frozen=True)
 class SplitPlanned(Event):
-    """A plan stands: each stage's node and layers."""
+    """A plan stands: each stage's node and layers. `missing_bytes` have to be fetched by its nodes before it runs, as
+    far as it is known what they have."""
 
     name: ClassVar[str] = "split.planned"
     level: ClassVar[Level] = Level.INFO
@@ -708,6 +709,7 @@ class SplitPlanned(Event):
     stages: tuple[str, ...]
     generation: int
     coordinator: str
+    missing_bytes: int
     method: str
     gap: float | None
     warnings: tuple[str, ...]

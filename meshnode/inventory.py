@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import anyio
+from msgspec import structs
 
 from meshnode.config import NodeConfig
 from meshnode.events import Event, ModelIndexed, ModelUnreadable
 from meshnode.models import InventoryEntry, ModelPackage, Presence, read_inventory
-from proto.parts import MAX_MODELS, ModelOffer
+from proto.parts import MAX_MODELS, FetchedLayers, ModelOffer
 
 INTERVAL_S = 60.0
 """How often files are looked at; an unchanged one costs a stat."""
@@ -59,11 +60,21 @@ class Inventory:
         """Models that can't be read, or are not there: each with its name and the problem in one line."""
         return [{"model": entry.name, "problem": str(entry.error)} for entry in self._entries if _is_unreadable(entry)]
 
-    def offers(self, generations: Mapping[str, int]) -> tuple[ModelOffer, ...]:
-        """What the mesh is told of each model; `generations` are the plans by which this node coordinates some."""
+    def offers(
+        self, generations: Mapping[str, int], fetched: Mapping[str, tuple[FetchedLayers, ...]]
+    ) -> tuple[ModelOffer, ...]:
+        """What the mesh is told of each model; `generations` are the plans by which this node coordinates some,
+        `fetched` the layers that it keeps of models whose files it lacks."""
         wanted = set(self._config.models)
         entries = self._entries[:MAX_MODELS]
-        return tuple(_offer(entry, entry.ref in wanted, generations.get(entry.name)) for entry in entries)
+        offers = [_offer(entry, entry.ref in wanted, generations.get(entry.name)) for entry in entries]
+        named = {offer.ref for offer in offers}
+        others = [_only_fetched(model) for model in fetched if model not in named]
+        told = [
+            offer if offer.complete else structs.replace(offer, fetched=fetched.get(offer.ref, ()))
+            for offer in [*offers, *others]
+        ]
+        return tuple(told[:MAX_MODELS])
 
     async def learn(self, ref: str) -> None:
         """The operator named a model by its path: it is at hand, and the mesh is told so, for as long as this node
@@ -111,6 +122,11 @@ def packages_of(entries: Iterable[InventoryEntry]) -> list[ModelPackage]:
 
 def _is_unreadable(entry: InventoryEntry) -> bool:
     return entry.error is not None and entry.presence in (Presence.UNREADABLE, Presence.ABSENT)
+
+
+def _only_fetched(model: str) -> ModelOffer:
+    """A model of which this node has no file."""
+    return ModelOffer(model[:MAX_REF], None, wanted=False, complete=False, cached_bytes=0, missing_bytes=None)
 
 
 def _offer(entry: InventoryEntry, wanted: bool, generation: int | None) -> ModelOffer:

@@ -117,7 +117,7 @@ class Keeper:
                 self.capacity,
                 config=self._config,
                 role=self._role,
-                models=self.inventory.offers(self._splits.generations()),
+                models=self.inventory.offers(self._splits.generations(), self._splits.fetched()),
                 inventory_known=self.inventory.is_known,
                 reserved=self._splits.reserved(),
                 draining=self.draining,

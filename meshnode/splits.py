@@ -49,6 +49,7 @@ from planner import InvalidPlanInput
 from proto.engines import RpcVersion
 from proto.ids import NodeId
 from proto.messages import StageReport
+from proto.parts import FetchedLayers
 
 FENCES_FIX = "delete it: coordinators then learn the generations to go above from their workers' refusals"
 NO_ENGINE = "this node has no engine to run stages with"
@@ -106,7 +107,7 @@ class Splits:
         room.attach(
             RoomPorts(
                 view=mesh.view, held=self._reservations.held, package=self._package, send=mesh.send,
-                failed=self._desk.run_failed, why_not=self._why_not,
+                fetched_changed=self._fetched_changed, failed=self._desk.run_failed, why_not=self._why_not,
             )
         )  # fmt: skip
         for kind in SPLIT_MESSAGES:
@@ -186,6 +187,13 @@ class Splits:
     def generations(self) -> Mapping[str, int]:
         """The plan's number of every model that this node coordinates now."""
         return self._generations
+
+    def fetched(self) -> Mapping[str, tuple[FetchedLayers, ...]]:
+        """By model, the layers that this node fetched from coordinators and keeps."""
+        return self._room.fetched()
+
+    def _fetched_changed(self) -> None:
+        self._changed()
 
     @property
     def has_engine(self) -> bool:

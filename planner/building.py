@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.at_hand import missing_bytes
 from planner.instance import Instance
 from planner.memory import MemoryNeed
 from planner.plan import CoordinatorPlan, SplitPlan, StageBytes, StagePlan
@@ -55,7 +56,7 @@ def build_plan(request: PlanRequest, found: Found) -> SplitPlan:
     """The plan of `found`, with its warnings."""
     solution = found.solution
     scale = 1e9 if found.unit == "s" else 1
-    stages = tuple(_stage(found, number, placement) for number, placement in enumerate(solution.placements))
+    stages = tuple(_stage(request, found, number, placement) for number, placement in enumerate(solution.placements))
     assert solution.value is not None, "a found solution has a value"
     return SplitPlan(
         model=request.model.name,
@@ -79,7 +80,7 @@ def build_plan(request: PlanRequest, found: Found) -> SplitPlan:
     )
 
 
-def _stage(found: Found, number: int, placement: Placement) -> StagePlan:
+def _stage(request: PlanRequest, found: Found, number: int, placement: Placement) -> StagePlan:
     need, instance = found.need, found.instance
     start, end = placement.layer_start, placement.layer_end
     node, device = instance.labels[placement.device]
@@ -92,7 +93,10 @@ def _stage(found: Found, number: int, placement: Placement) -> StagePlan:
         usable=instance.usable_bytes[placement.device],
     )
     taken = found.forecast.stage_ns[number]
-    return StagePlan(number, node, device, start, end, held, None if taken is None else taken / 1e9)
+    seconds = None if taken is None else taken / 1e9
+    holder = next(each for each in request.nodes if each.id == node)
+    missing = missing_bytes(holder, request.model, start, end, held.endpoint)
+    return StagePlan(number, node, device, start, end, held, seconds, missing)
 
 
 def _warnings(request: PlanRequest, found: Found, stages: tuple[StagePlan, ...]) -> list[str]:

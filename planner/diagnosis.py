@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from planner.at_hand import known_bytes
 from planner.binding import Binding, binding_of
 from planner.building import Found
 from planner.cache_ladder import CacheChoice
@@ -108,13 +109,14 @@ def _participants(request: PlanRequest, instance: Instance, centre: str | None) 
 
 
 def _participant(request: PlanRequest, node: NodeSpec, placeable_layers: int, centre: str | None) -> ParticipantReport:
-    missing = None if node.cached_bytes is None else max(0, request.model.file_bytes - node.cached_bytes)
+    cached = known_bytes(node, request.model)
+    missing = None if cached is None else max(0, request.model.file_bytes - cached)
     rtt_ms, rtt_estimated = _rtt(request, node, centre)
     return ParticipantReport(
         node=node.id,
         capacity_bytes=node.capacity_bytes,
         usable_bytes=node.usable_bytes,
-        cached_bytes=node.cached_bytes,
+        cached_bytes=cached,
         missing_bytes=missing,
         rtt_ms=rtt_ms,
         transfer=node.can_receive,

@@ -71,8 +71,9 @@ class NodeSpec:
 
     `host_usable_bytes`: host memory a coordinator may fill (token embedding, host compute); None is unknown.
     `has_package`: whether it holds the complete model (a `llama_cpp_rpc` coordinator must); None is unknown or not
-    asked. `cached_bytes`: bytes of the model already there; None is unknown. `can_receive`: artifacts can be
-    transferred to it. `rtt_ms` is only reported (the coordinator's view; `rtt_estimated`: from coordinates, not
+    asked. `cached_bytes`: bytes of the model already there; None is unknown. `layers_at_hand`: layers [start, end) that
+    are there besides, from an earlier load under this coordinator; with the last the head. `can_receive`: artifacts can
+    be transferred to it. `rtt_ms` is only reported (the coordinator's view; `rtt_estimated`: from coordinates, not
     measured); costs come from `LinkMatrix`. Devices may be empty: such a node can only coordinate.
     """
 
@@ -85,6 +86,7 @@ class NodeSpec:
     rtt_ms: float | None = None
     willingness: Willingness = Willingness.ALWAYS
     stageless_reason: str | None = None
+    layers_at_hand: tuple[tuple[int, int], ...] = ()
     rtt_estimated: bool = False
 
     def __post_init__(self) -> None:
@@ -93,6 +95,9 @@ class NodeSpec:
             whole(f"node {self.id}.host_usable_bytes", self.host_usable_bytes)
         if self.cached_bytes is not None:
             whole(f"node {self.id}.cached_bytes", self.cached_bytes)
+        for start, end in self.layers_at_hand:
+            whole(f"node {self.id}.layers_at_hand", start)
+            whole(f"node {self.id}.layers_at_hand", end)
         if self.rtt_ms is not None:
             figure(f"node {self.id}.rtt_ms", self.rtt_ms, maximum=1e7)
         if not isinstance(self.willingness, Willingness):

@@ -6,7 +6,7 @@ Lives here: `SplitPlan` and its parts, all plain data. Not here: how it was foun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.constraints import Objective
@@ -47,7 +47,11 @@ class StageBytes:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """Layers [layer_start, layer_end) on one device of one node. `seconds` per token, None if capacity-only."""
+    """Layers [layer_start, layer_end) on one device of one node. `seconds` per token, None if capacity-only.
+
+    `missing_bytes`: what the node has to fetch of it before it can load, None where that is unknown. It says nothing
+    about the placement, so two plans that differ in nothing else are the same plan.
+    """
 
     stage: int
     node: str
@@ -56,6 +60,7 @@ class StagePlan:
     layer_end: int
     bytes: StageBytes
     seconds: float | None
+    missing_bytes: int | None = field(default=None, compare=False)
 
     @property
     def layers(self) -> int:
@@ -72,6 +77,7 @@ class StagePlan:
             "layer_end": self.layer_end,
             "bytes": self.bytes.to_dict(),
             "seconds": self.seconds,
+            "missing_bytes": self.missing_bytes,
         }
 
 

@@ -31,6 +31,7 @@ from proto.shapes import (
 MAX_ADDRESSES = 16
 MAX_DEVICES = 32
 MAX_MODELS = 64
+MAX_FETCHED = 8
 MAX_FEATURES = 64
 MAX_ROW = 64
 MAX_CHAIN = 4
@@ -106,6 +107,16 @@ class DeviceOffer(Struct, frozen=True):
     """True where the operator declared the figure and nothing measured it."""
 
 
+class FetchedLayers(Struct, frozen=True, array_like=True):
+    """Layers [layer_start, layer_end) of the package `manifest` that this node fetched from `source` and keeps: plans
+    that `source` coordinates find them here. With the last layer goes the output head."""
+
+    source: WireNodeId
+    manifest: Annotated[str, Meta(max_length=128)]
+    layer_start: WireCounter
+    layer_end: WireCounter
+
+
 class ModelOffer(Struct, frozen=True):
     """One model as this node sees it. `manifest` is None while its identity hash is not known; `cached_bytes` and
     `missing_bytes` are None while the inventory has not been read."""
@@ -120,6 +131,8 @@ class ModelOffer(Struct, frozen=True):
     """The ref is a profile: figures without files, good for planning only."""
     generation: WireCounter | None = None
     """The number of the plan by which this node coordinates a split of the model now; None where there is none."""
+    fetched: Annotated[tuple[FetchedLayers, ...], Meta(max_length=MAX_FETCHED)] = ()
+    """What a node without the files keeps of earlier loads."""
 
 
 class OfferPart(Struct, frozen=True):

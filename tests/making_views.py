@@ -23,6 +23,7 @@ from proto.ids import BootId, MeshId, NodeId, mesh_id_of, node_id_of
 from proto.messages import Confirm, DeviceFigure
 from proto.parts import (
     DeviceOffer,
+    FetchedLayers,
     IdentityPart,
     ModelOffer,
     OfferPart,
@@ -89,9 +90,10 @@ def a_model(
     cached_bytes: int | None = 270 * GB,
     missing_bytes: int | None = 0,
     is_profile: bool = False,
+    fetched: tuple[FetchedLayers, ...] = (),
 ) -> ModelOffer:
     """An entry of the model in an offer: all of it is there."""
-    return ModelOffer(ref, manifest, wanted, complete, cached_bytes, missing_bytes, is_profile)
+    return ModelOffer(ref, manifest, wanted, complete, cached_bytes, missing_bytes, is_profile, fetched=fetched)
 
 
 def an_identity(node: NodeId, *, incarnation: int = 1, generation: int = STAGE_PROTOCOL_GENERATION) -> IdentityPart:

@@ -14,7 +14,7 @@ from meshnode.cli.client import Json
 from meshnode.cli.output import NOTHING, gigabytes, print_table
 
 NODE_COLUMNS = ("NODE", "PART", "PER LAYER", "THERE AND BACK", "WHY")
-BYTES_COLUMNS = ("STAGE", "NODE", "WEIGHTS", "KV", "STATE", "ENDPOINT", "COMPUTE", "TOTAL", "USABLE")
+BYTES_COLUMNS = ("STAGE", "NODE", "WEIGHTS", "KV", "STATE", "ENDPOINT", "COMPUTE", "TOTAL", "USABLE", "TO FETCH")
 MOST_UNUSED = 24
 """Nodes without a stage that are listed; `--json` has all of them."""
 
@@ -29,7 +29,7 @@ def print_explanation(plan: Json, named: Named) -> None:
         click.echo(f"  {line}")
     click.echo("\nMemory by part:")
     print_table(BYTES_COLUMNS, [_bytes_row(stage, named) for stage in plan["stages"]],
-                right=frozenset(BYTES_COLUMNS) - {"NODE"}, spare=("STATE", "ENDPOINT"))  # fmt: skip
+                right=frozenset(BYTES_COLUMNS) - {"NODE"}, spare=("STATE", "ENDPOINT", "TO FETCH"))  # fmt: skip
     click.echo("\nWhy each node is in or out:")
     used = [verdict for verdict in told["nodes"] if verdict["used"]]
     unused = [verdict for verdict in told["nodes"] if not verdict["used"]]
@@ -59,7 +59,9 @@ def _binding(plan: Json, told: Json, named: Named) -> list[str]:
 def _bytes_row(stage: Json, named: Named) -> tuple[str, ...]:
     held = stage["bytes"]
     parts = (held[part] for part in ("weights", "kv", "state", "endpoint", "compute", "total", "usable"))
-    return (str(stage["stage"]), named(stage["node"]), *map(gigabytes, parts))
+    missing = stage.get("missing_bytes")
+    to_fetch = "unknown" if missing is None else gigabytes(missing)
+    return (str(stage["stage"]), named(stage["node"]), *map(gigabytes, parts), to_fetch)
 
 
 def _node_row(verdict: Json, named: Named) -> tuple[str, ...]:

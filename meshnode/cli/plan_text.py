@@ -72,7 +72,7 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     rows = [_stage_row(stage, names, declared) for stage in stages]
     print_table(STAGE_COLUMNS, rows, right=right, spare=("COUNT", "FREE", "OTHER", "KV", "WEIGHTS", "DEVICE"))
     click.echo()
-    for line in [_quality(plan), *_prediction(plan, names), *_untold(plan)]:
+    for line in [_quality(plan), *_prediction(plan, names), *_to_fetch(plan, names), *_untold(plan)]:
         click.echo(line)
     for note in (*plan["warnings"], *plan.get("notes", ())):
         click.echo(f"note: {with_names(note, names)}")
@@ -90,6 +90,18 @@ def _cache(plan: Json) -> str:
     chosen = " (auto)" if "cache" in plan else ""
     pool = " in one pool" if workload["kv_mode"] == "unified" else ""
     return f", KV cache {kinds}{chosen}{pool}"
+
+
+def _to_fetch(plan: Json, names: Mapping[str, str]) -> list[str]:
+    """Where bytes have to come from another node before the plan runs: what they are, by node."""
+    missing: dict[str, int] = {}
+    for stage in plan["stages"]:
+        missing[stage["node"]] = missing.get(stage["node"], 0) + (stage.get("missing_bytes") or 0)
+    lacking = {node: count for node, count in missing.items() if count}
+    if not lacking:
+        return []
+    parts = ", ".join(f"{node_text(node, names)} {gigabytes(count)}" for node, count in lacking.items())
+    return [f"to fetch before it runs: {gigabytes(sum(lacking.values()))} of weights ({parts})"]
 
 
 def _untold(plan: Json) -> list[str]:

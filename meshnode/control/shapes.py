@@ -122,6 +122,15 @@ def model_of(model: ModelOffer) -> Json:
         "complete": model.complete,
         "cached_bytes": model.cached_bytes,
         "missing_bytes": model.missing_bytes,
+        "fetched": [
+            {
+                "source": each.source,
+                "manifest": each.manifest,
+                "layer_start": each.layer_start,
+                "layer_end": each.layer_end,
+            }
+            for each in model.fetched
+        ],
         "is_profile": model.is_profile,
     }
 

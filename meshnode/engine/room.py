@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from meshnode.tunnel import Opening, Purpose, Tunnel, Tunnels, engine_admission
 from planner.plan import SplitPlan
 from proto.ids import NodeId
 from proto.messages import Fence, Message, StageReport
+from proto.parts import FetchedLayers
 
 API_HOST: Final = "127.0.0.1"
 API_HOST_V6: Final = "::1"
@@ -52,14 +53,15 @@ class RoomPorts:
     """What the room needs of the node around it.
 
     `held` are this worker's stages; `package` what this node has of a model, by its name; `send` a message to a node;
-    `failed` tells the desk that a run is over by itself (model, fence, whose part, why); `why_not` says why a model
-    that this node pursues does not run.
+    `fetched_changed` is called when `EngineRoom.fetched` has another answer; `failed` tells the desk that a run is over
+    by itself (model, fence, whose part, why); `why_not` says why a model that this node pursues does not run.
     """
 
     view: Callable[[], MeshView]
     held: Callable[[], Iterable[Held]]
     package: Callable[[str], LocalPackage | None]
     send: Callable[[NodeId, Message], None]
+    fetched_changed: Callable[[], None]
     failed: Callable[[str, Fence, NodeId, str], None]
     why_not: Callable[[str], WhyNot | None]
 
@@ -81,6 +83,7 @@ class EngineRoom:
         self._local = local
         self._tunnels = tunnels
         self._emit = emit
+        self._weights: WeightsCache | None = None
         self._stages: Stages | None = None
         self._models: Models | None = None
         self._gateway: Gateway | None = None
@@ -110,6 +113,8 @@ class EngineRoom:
                 self._tasks = tasks
                 if self.engine is not None:
                     self._begin(self.engine, ports)
+                    assert self._weights is not None, "just made"
+                    tasks.start_soon(self._weights.look)
                 # Without an engine it can still say why a model that this node wants does not run.
                 self._tunnels.offer(Purpose.API, self._serve_api, lambda _peer, _opening: None)
                 servers.append(self._inner_server(gateway))
@@ -124,9 +129,9 @@ class EngineRoom:
 
     def _begin(self, engine: Engine, ports: RoomPorts) -> None:
         threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
-        weights = WeightsCache(
+        weights = self._weights = WeightsCache(
             self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._tunnels.open,
-            self._emit, engine.reach,
+            self._emit, engine.reach, changed=ports.fetched_changed,
         )  # fmt: skip
         self._stages = Stages(
             engine, weights, threads=threads, emit=self._emit,
@@ -219,6 +224,10 @@ class EngineRoom:
         """A worker tells how its stage of a plan of this node's is."""
         if isinstance(message, StageReport) and self._models is not None:
             self._models.stage_reported(worker, message)
+
+    def fetched(self) -> Mapping[str, tuple[FetchedLayers, ...]]:
+        """By model, the layers that this node fetched from coordinators and keeps."""
+        return {} if self._weights is None else self._weights.fetched
 
     def pids(self) -> frozenset[int]:
         """Processes whose memory is this node's own: what they hold is reserved, and not somebody else's."""

@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +33,14 @@ from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
 from meshnode.engine.reach import Reach
 from meshnode.engine.weights_fetch import Fetching, OpenTunnel
-from meshnode.engine.weights_folder import SERVER_FOLDER, plain_name, size_of
+from meshnode.engine.weights_folder import SERVER_FOLDER, fetched_layers, plain_name, size_of
 from meshnode.engine.weights_process import KEEP_FREE_BYTES, FillOrders
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.models.package import ModelPackage
 from meshnode.split import Held
 from proto.messages import Fence
+from proto.parts import FetchedLayers
 
 FILL_MODULE: Final = "meshnode.engine.weights_process"
 KEEP_S: Final = 600.0
@@ -64,7 +65,7 @@ class LocalPackage:
 class WeightsCache:
     """The cache in `root`. `package` gives what this node has of a model by its name; `most_bytes` bounds the cache
     (None: the disk does); `open_tunnel` leads to who coordinates; `reach` is what engine processes may use; `keep_s` is
-    how long unused folders stay."""
+    how long unused folders stay; `changed` is called when `fetched` is another."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class WeightsCache:
         emit: Callable[[Event], None],
         reach: Reach,
         keep_s: float = KEEP_S,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._reach = reach
         self._root = root
@@ -82,6 +84,9 @@ class WeightsCache:
         self._package = package
         self._emit = emit
         self._keep_s = keep_s
+        self._changed = changed
+        self.fetched: Mapping[str, tuple[FetchedLayers, ...]] = {}
+        """By model, layers whose large tensors were fetched and are kept."""
         self._fetching = Fetching(root, most_bytes, open_tunnel, self._claim_for, emit, reach)
         self._used: Counter[str] = Counter()
         self._folder_of: dict[tuple[str, Fence], str] = {}
@@ -95,7 +100,9 @@ class WeightsCache:
         local = self._package(held.model)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if local is None:
-            return await self._fetching.fetch(held, lambda done, total: told(done, total, True))
+            folder = await self._fetching.fetch(held, lambda done, total: told(done, total, True))
+            await self.look()
+            return folder
         try:
             now = await anyio.to_thread.run_sync(sampled_manifest, local.package)
         except ModelFileError as error:
@@ -105,6 +112,13 @@ class WeightsCache:
             self._emit(WeightsSkipped(held.model, 0, "its files changed since the plan was made"))
             return None
         return await self._prepare_local(held, local, told)
+
+    async def look(self) -> None:
+        """See what is kept of earlier loads."""
+        found = await anyio.to_thread.run_sync(fetched_layers, self._root)
+        if found != self.fetched:
+            self.fetched = found
+            self._changed()
 
     def release(self, held: Held) -> None:
         """The stage is over. Its folder stays until room is wanted: a replan often brings the same model back."""
@@ -119,6 +133,7 @@ class WeightsCache:
         kept = frozenset(self._used)
         for name, freed in await anyio.to_thread.run_sync(_remove_others, self._root, kept, keep_s):
             self._emit(WeightsRemoved(name, freed))
+        await self.look()
 
     # --- whose a folder is ---
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from proto.parts import MAX_FETCHED, FetchedLayers
+
 SERVER_FOLDER: Final = "rpc"
 """llama.cpp's own `rpc-server` looks into a folder of this name below `LLAMA_CACHE`."""
 ABOUT: Final = "fetched.json"
@@ -160,6 +162,20 @@ class FetchedFolder:
 def _about_of(fields: dict[str, Any]) -> About:
     ranges = tuple((int(start), int(end)) for start, end in fields["ranges"])
     return About(str(fields["model"]), str(fields["source"]), str(fields["manifest"]), ranges)
+
+
+def fetched_layers(root: Path) -> dict[str, tuple[FetchedLayers, ...]]:
+    """By model, what the folders below `root` say of themselves; what the mesh can't be told is left out."""
+    found: dict[str, list[FetchedLayers]] = {}
+    told = 0
+    for place in sorted(root.glob(f"{PREFIX}*")):
+        about = FetchedFolder(place).about()
+        if about is None or place.name != folder_name(about.source, about.manifest):
+            continue
+        for start, end in about.ranges[: MAX_FETCHED - told]:
+            told += 1
+            found.setdefault(about.model, []).append(FetchedLayers(about.source, about.manifest, start, end))
+    return {model: tuple(layers) for model, layers in found.items()}
 
 
 def joined(ranges: Collection[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

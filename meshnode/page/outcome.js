@@ -49,6 +49,7 @@ const card = (stage, found, declared) => {
     h("div", {}, `layers ${stage.layer_start}-${stage.layer_end - 1} (${stage.layer_end - stage.layer_start})`),
     svg,
     h("div", {}, `${gb(total)} of ${gb(usable)}`, declared.has(stage.node) ? h("span", { class: "tag" }, "declared") : null),
+    stage.missing_bytes ? h("div", { class: "quiet" }, `${gb(stage.missing_bytes)} to fetch first`) : null,
     h("div", { class: "quiet" }, hop?.estimated ? [h("span", { class: "swatch hatched" }), " "] : null, [way, stage.seconds === null ? "" : `${(stage.seconds * 1000).toFixed(1)}ms per token`].filter(Boolean).join(", ")));
   item.style.flexGrow = String(stage.layer_end - stage.layer_start);
   return item;

@@ -98,11 +98,28 @@ class Candidate:
     rtt: RttFigure | None
     answer: Answer | None
     patience_over: frozenset[ReasonCode]
+    coordinator: NodeId | None = None
+    manifest: str | None = None
+    """Of the package that the coordinator has now; None where that is unknown."""
 
     @cached_property
     def model(self) -> ModelOffer | None:
         """What it says of the request's model; None where it lists nothing of it."""
         return None if self.offer is None else model_in(self.offer, self.request.model)
+
+    @cached_property
+    def own_files(self) -> ModelOffer | None:
+        """What it has of the coordinator's very package; None where it has nothing of it."""
+        model = self.model
+        return None if model is None or manifests_differ(model.manifest, self.manifest) else model
+
+    @cached_property
+    def layers_at_hand(self) -> tuple[tuple[int, int], ...]:
+        """Layers [start, end) that it fetched before and keeps. What came from somebody else, or is of another package,
+        is not used."""
+        kept = () if self.model is None or self.manifest is None else self.model.fetched
+        wanted = (self.coordinator, self.manifest)
+        return tuple((each.layer_start, each.layer_end) for each in kept if (each.source, each.manifest) == wanted)
 
     @cached_property
     def usable_rtt(self) -> RttFigure | None:
@@ -135,7 +152,16 @@ def candidate_of(
         rtt=rtt_between(view, coordinator, node),
         answer=held,
         patience_over=patience_over,
+        coordinator=coordinator,
+        manifest=_manifest(view, request, coordinator),
     )
+
+
+def _manifest(view: MeshView, request: SplitRequest, coordinator: NodeId) -> str | None:
+    """Of the package that the coordinator has now."""
+    source = view.nodes.get(coordinator)
+    own = None if source is None or source.offer is None else model_in(source.offer, request.model)
+    return request.manifest or (None if own is None else own.manifest)
 
 
 def rtt_between(view: MeshView, coordinator: NodeId, node: NodeView) -> RttFigure | None:

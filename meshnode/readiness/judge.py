@@ -69,10 +69,10 @@ def excluded_for(candidate: Candidate, code: ReasonCode, found: str, required: s
 
 def participant_of(candidate: Candidate) -> Participant | None:
     """The figures `candidate` brings; None where it has no offer."""
-    offer, model = candidate.offer, candidate.model
+    offer, model = candidate.offer, candidate.own_files
     if offer is None:
         return None
-    knows_files = candidate.request.checks_files and offer.inventory_known
+    knows_files = offer.inventory_known and not candidate.request.is_profile
     figure = candidate.usable_rtt
     return Participant(
         node=candidate.node.node,
@@ -81,7 +81,7 @@ def participant_of(candidate: Candidate) -> Participant | None:
         devices=tuple(_device(device) for device in offer.devices),
         host_usable_bytes=offer.host_usable_bytes,
         host_declared=offer.host_declared,
-        has_package=(model is not None and model.complete) if knows_files else None,
+        has_package=(model is not None and model.complete) if knows_files and candidate.request.checks_files else None,
         cached_bytes=(0 if model is None else model.cached_bytes) if knows_files else None,
         missing_bytes=None if model is None or not knows_files else model.missing_bytes,
         rtt_ms=0.0 if candidate.is_coordinator else None if figure is None else figure.min_ms,
@@ -89,6 +89,7 @@ def participant_of(candidate: Candidate) -> Participant | None:
         transfer=offer.artifact_transfer,
         willingness=offer.willingness,
         confirmed=candidate.answer is not None and candidate.answer.confirm is not None,
+        layers_at_hand=candidate.layers_at_hand if knows_files else (),
     )
 
 

@@ -47,7 +47,9 @@ class Participant:
 
     `rtt_ms` is the coordinator's window minimum to it, 0.0 for the coordinator itself; `rtt_estimated`: from
     coordinates, not measured. `has_package` and the two byte figures are None where the model is a profile or the
-    inventory is unknown. `confirmed`: it answered for these figures directly.
+    inventory is unknown; `has_package`, which decides who may coordinate, also where it is only asked what would be.
+    `layers_at_hand`: layers [start, end) that it fetched from this coordinator before and keeps. `confirmed`: it
+    answered for these figures directly.
     """
 
     node: NodeId
@@ -64,6 +66,7 @@ class Participant:
     transfer: bool
     willingness: Willingness
     confirmed: bool = False
+    layers_at_hand: tuple[tuple[int, int], ...] = ()
 
     @property
     def capacity_bytes(self) -> int:
@@ -93,6 +96,7 @@ class Participant:
             "has_package": self.has_package,
             "cached_bytes": self.cached_bytes,
             "missing_bytes": self.missing_bytes,
+            "layers_at_hand": [list(layers) for layers in self.layers_at_hand],
             "rtt_ms": self.rtt_ms,
             "rtt_estimated": self.rtt_estimated,
             "transfer": self.transfer,

@@ -158,6 +158,7 @@ def node_spec(participant: Participant) -> NodeSpec:
         can_receive=participant.transfer,
         rtt_ms=participant.rtt_ms,
         willingness=Willingness(participant.willingness.value),
+        layers_at_hand=participant.layers_at_hand,
         rtt_estimated=participant.rtt_estimated,
     )
 

@@ -21,6 +21,7 @@ def planned_event(plan: SplitPlan, generation: int) -> SplitPlanned:
         stages=_stages(plan),
         generation=generation,
         coordinator=plan.coordinator.node,
+        missing_bytes=sum(stage.missing_bytes or 0 for stage in plan.stages),
         method=plan.method,
         gap=plan.gap,
         warnings=plan.warnings,

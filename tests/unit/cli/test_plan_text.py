@@ -47,6 +47,19 @@ def printed(capsys: pytest.CaptureFixture[str], outcome: dict[str, Any]) -> tupl
     return code, capsys.readouterr().out
 
 
+def test_plan_says_what_has_to_be_fetched_first_and_nothing_where_all_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (stage,) = a_plan()["stages"]
+    stages = [stage | {"missing_bytes": 2 * 10**9}, stage | {"node": OTHER, "missing_bytes": 0},
+              stage | {"missing_bytes": 10**9}]  # fmt: skip
+    _, text = printed(capsys, a_plan(stages=stages))
+    assert "to fetch before it runs: 3.0GB of weights (mfrggzdfmz (attic) 3.0GB)\n" in text
+    for told in (0, None):
+        _, text = printed(capsys, a_plan(stages=[stage | {"missing_bytes": told}]))
+        assert "fetch" not in text
+
+
 @pytest.mark.parametrize(
     ("v_type", "kv_mode", "shown"),
     [("q8_0", "split", "KV cache q8_0"), ("f16", "unified", "KV cache q8_0 (K) and f16 (V) in one pool")],

@@ -37,6 +37,7 @@ from meshnode.events import (
     WeightsSkipped,
 )
 from meshnode.tunnel import Opening, Purpose
+from proto.parts import FetchedLayers
 from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
 
 MIB = 2**20
@@ -82,6 +83,11 @@ async def test_worker_without_files_gets_its_own_layers_and_nothing_else(place: 
     assert worker.told[-1] == (2 * LARGE_BYTES, 2 * LARGE_BYTES, True)
     about = FetchedFolder(folder.parent).about()
     assert about == About("one", COORDINATOR, source.stage.manifest, ((0, 2),))
+    kept = FetchedLayers(COORDINATOR, source.stage.manifest, 0, 2)
+    assert worker.cache.fetched == {"one": (kept,)}
+    again = a_worker(place, tasks, source)
+    await again.cache.look()
+    assert again.cache.fetched == {"one": (kept,)}
 
 
 async def test_last_stage_gets_the_head_too(place: Path, tasks: Tasks) -> None:
@@ -218,6 +224,7 @@ async def test_folder_that_no_stage_uses_goes_when_another_is_filled(place: Path
     worker.cache.release(used)
     await worker.fetch(a_stage("one", 0, 1, generation=2, coordinator=OTHER_COORDINATOR))
     assert not one.exists()
+    assert [each.source for each in worker.cache.fetched["one"]] == [OTHER_COORDINATOR]
     (removed,) = worker.of(WeightsRemoved)
     assert (removed.folder, removed.freed_bytes >= LARGE_BYTES) == (one.parent.name, True)
 

@@ -322,4 +322,4 @@ async def test_nothing_is_planned_on_the_local_node_alone_where_it_may_not(
 def test_model_entry_of_another_name_is_no_interest_of_this_split() -> None:
     other = a_model(ref="other")
     (node,) = job_of(a_node("a", offer=an_offer(A, models=(other,)))).nodes
-    assert node.cached_bytes is None
+    assert node.cached_bytes == 0
