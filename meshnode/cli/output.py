@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 LEAST_ESTIMATE_MS = 5.0
+LEAST_SHOWN_MS = 0.05
+"""What rounds to 0.0 with one digit: no path takes nothing."""
 WIDE = 200
 """Columns where no terminal tells how wide it is: a pipe must not cut words off."""
 MIN_PROSE = 16
@@ -123,7 +125,8 @@ def rtt(figure: dict[str, Any] | None) -> str:
         return "unknown"
     if figure["estimated"]:
         return estimate(figure["min_ms"])
-    return f"{'' if figure['corroborated'] else '?'}{figure['min_ms']:.1f}ms"
+    value = f"{figure['min_ms']:.1f}" if figure["min_ms"] >= LEAST_SHOWN_MS else "<0.1"
+    return f"{'' if figure['corroborated'] else '?'}{value}ms"
 
 
 def estimate(rtt_ms: float) -> str:

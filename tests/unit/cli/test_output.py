@@ -31,6 +31,7 @@ def test_unknown_is_never_zero() -> None:
 def test_rtt_marks_estimates_and_thin_measurements() -> None:
     assert rtt(FIGURE) == "0.2ms"
     assert rtt(FIGURE | {"corroborated": False}) == "?0.2ms"
+    assert rtt(FIGURE | {"min_ms": 0.04}) == "<0.1ms"
     assert rtt(FIGURE | {"estimated": True, "min_ms": 31.25}) == "~31.2ms"
 
 
