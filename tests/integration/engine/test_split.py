@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from asking_models import ModelClient
-from engine_meshes import CONTEXT, MODEL, PACE, SPREAD, client_of
+from engine_meshes import CONTEXT, MODEL, PACE, SPREAD, client_of, engines_of
 from making_nodes import Nodes, RunningNode
 
 pytestmark = pytest.mark.engine
@@ -116,20 +118,49 @@ def assert_nobody_else_reaches_the_stage(worker: RunningNode) -> None:
     assert theirs.isdisjoint({Path("/proc/self/ns/net").readlink()})
 
 
-def test_capacity_is_live_and_a_second_model_sees_what_is_left(nodes: Nodes, worker: Worker, gguf: Path) -> None:
-    other = gguf.with_name("other.gguf")
-    if not other.exists():
-        other.hardlink_to(gguf)
-    attic = nodes.start("attic", *PACE, "--declare-usable", "3GB", "--model", str(gguf), "--model", str(other))
-    for model in (MODEL, "other"):
+def test_capacity_is_live_and_a_further_model_sees_what_is_left(nodes: Nodes, gguf: Path, tmp_path: Path) -> None:
+    """There is room for two. The third waits with a shortfall, and runs in the place of one that is not wanted any
+    more; an engine that crashed gives its bytes back too."""
+    files = [tmp_path / f"{name}.gguf" for name in ("one", "two", "three")]
+    for file in files:
+        file.hardlink_to(gguf)
+    config = tmp_path / "node.toml"
+
+    def want(*models: Path) -> None:
+        config.write_text(f"models = {[str(model) for model in models]}\n")
+
+    want(*files[:2])
+    options = (*PACE, "--quorum", "1", "--declare-usable", "2GB", "--declare-host", "4GB", "--config", str(config))
+    attic = nodes.start("attic", *options)
+    for model in ("one", "two"):
         attic.wait_event("split.serving", lambda event, model=model: event["model"] == model)  # type: ignore[misc]
-    reserved = [event["reserved_bytes"] for event in attic.events("split.reserved")]
-    assert len(reserved) == 2
-    offered = attic.json("capacity")["devices"]
-    held = sum(device["reserved_bytes"] for device in offered)
-    assert 0 < held <= sum(reserved)
+    held = reserved_on(attic)
+    assert 0 < held < 2e9
     client = client_of(attic)
-    assert client.models() == [MODEL, "other"]
-    answers = [client.complete(model, PROMPTS[0], 8) for model in (MODEL, "other")]
+    client.wait_model("two")
+    assert client.models() == ["one", "two"]
+    answers = [client.complete(model, PROMPTS[0], 8) for model in ("one", "two")]
     assert [answer.status for answer in answers] == [200, 200]
     assert all(one.text == two.text for one, two in pairwise(answers))
+
+    want(*files)
+    os.kill(attic.pid, signal.SIGHUP)
+    left = attic.wait_event("split.shortfall", lambda event: event["model"] == "three")
+    assert left["available_bytes"] == 2_000_000_000 - held
+    want(files[0], files[2])
+    os.kill(attic.pid, signal.SIGHUP)
+    attic.wait_event("split.serving", lambda event: event["model"] == "three")
+    assert reserved_on(attic) == held
+    client.wait_model("three")
+    assert client.models() == ["one", "three"]
+
+    os.kill(engines_of(attic)[0].pid, signal.SIGKILL)
+    died = attic.wait_event("engine.died")
+    assert died["how"].startswith("signal SIGKILL")
+    assert client.wait_answer(died["model"], PROMPTS[0]).status == 200
+    assert reserved_on(attic) == held
+
+
+def reserved_on(node: RunningNode) -> int:
+    """Bytes of its devices that are held."""
+    return sum(device["reserved_bytes"] for device in node.json("capacity")["devices"])
