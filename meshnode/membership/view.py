@@ -46,7 +46,7 @@ LEAST_ESTIMATE_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RttFigure:
-    """One RTT: window minimum and smoothed value in ms, variation in ms (None in reports and estimates, which don't say),
+    """One RTT: window minimum and smoothed value in ms, variation in ms (None in reports and estimates, which lack it),
     number of samples, age in s of the last (of a report: of its row).
 
     `corroborated` is the design's rule: at least 2 samples spread over at least 5 s, the last fresher than 30 s.
