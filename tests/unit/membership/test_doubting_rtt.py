@@ -1,4 +1,5 @@
-"""A member that lies about RTTs makes its own paths look longer, not shorter, and nobody else's any different."""
+"""RTTs that are not to be believed: a member that lies makes its own paths look longer, not shorter, and those of nobody
+else; a loop that lags, here or there, gives no sample."""
 
 from __future__ import annotations
 
@@ -122,3 +123,36 @@ def test_what_a_peer_says_of_its_path_to_us_is_held_against_what_we_measured() -
     figure = us.machine.view(us.now_s).rtt[liar.node, us.node]
     assert figure.min_ms == pytest.approx(40.0)
     assert not figure.corroborated
+
+
+# --- overload --------------------------------------------------------------------------------------
+
+
+def test_sample_is_dropped_whose_sender_says_that_its_loop_lagged() -> None:
+    us = Lone()
+    busy = us.meets()
+    ping = us.sent(Ping, busy)[-1]
+    us.machine.receive_datagram(busy.node, Ack(ping.nonce, 1, 0, overloaded=True), us.now_s + 0.01, us.now_s + 0.01)
+    assert measured(us, busy) is None
+
+
+def test_sample_is_dropped_that_ends_while_the_own_loop_lags_and_taken_again_afterwards() -> None:
+    us = Lone()
+    peer = us.meets()
+    us.now_s = us.machine.next_wakeup() + 0.03
+    us.machine.poll(us.now_s)
+    answers(us, peer, after_s=0.010, held_s=0.0)
+    assert measured(us, peer) is None
+    us.passes(1.5, peer)
+    assert measured(us, peer) is not None
+
+
+def test_own_node_says_that_it_lagged() -> None:
+    us = Lone()
+    peer = us.meets()
+    us.now_s = us.machine.next_wakeup() + 0.03
+    us.effects += us.machine.poll(us.now_s)
+    us.effects += us.machine.receive_datagram(peer.node, Ping(7, 1), us.now_s - 0.02, us.now_s)
+    (ack,) = us.sent(Ack, peer)
+    assert ack.overloaded
+    assert ack.hold_us == 20_000
