@@ -1,5 +1,5 @@
-"""RTTs that are not to be believed: a member that lies makes its own paths look longer, not shorter, and those of nobody
-else; a loop that lags, here or there, gives no sample."""
+"""RTTs not to be believed: a member that lies makes its own paths look longer, not shorter, and those of nobody else;
+a loop that lags, here or there, gives no sample."""
 
 from __future__ import annotations
 
