@@ -122,6 +122,12 @@ class NodeConfig:
         "Most links held at once; in a larger mesh a part of the members is reached through others.",
         example="64",
     )] = 64  # fmt: skip
+    quiet_lan: Annotated[bool, Key(
+        _NETWORK, values.boolean,
+        "Send nothing to everybody on the local network. Else a node that misses members calls for them there, so that"
+        " they find each other when the router has given out other addresses; a call names neither node nor mesh.",
+        example="true",
+    )] = False  # fmt: skip
     tunnel_carrier: Annotated[str, Key(
         _NETWORK, values.choice("auto", "tcp", "quic"),
         "What carries tunnels between nodes, for engines and API requests. `auto` takes TLS over TCP where it connects,"

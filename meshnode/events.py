@@ -502,6 +502,27 @@ class PeerUpdated(Event):
 
 
 @dataclass(frozen=True)
+class LanCalled(Event):
+    """Members are missing, and none of their addresses answers: this node called for them on its local networks."""
+
+    name: ClassVar[str] = "lan.called"
+    level: ClassVar[Level] = Level.DEBUG
+    missing: int
+    networks: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PeerCalled(Event):
+    """A member without a link called on the local network; it is dialled where it called from."""
+
+    name: ClassVar[str] = "peer.called"
+    level: ClassVar[Level] = Level.INFO
+    peer: str
+    address: str
+
+
+@dataclass(frozen=True)
 class PeerIdentityConflict(Event):
     """Two processes run with one key; the newcomer is refused."""
 

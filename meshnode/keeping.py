@@ -199,11 +199,15 @@ class Keeper:
 
     def recall_members(self) -> None:
         """Give the driver the members known from before, and those the config names."""
+        self._mesh.know(self.known_members())
+
+    def known_members(self) -> dict[NodeId, tuple[str, ...]]:
+        """The members known from before, and those the config names, with their addresses."""
         known: dict[NodeId, tuple[str, ...]] = {NodeId(peer.node): peer.addresses for peer in self._remembered}
         for peer in self._config.peers:
             known[peer.node] = tuple(dict.fromkeys((str(peer.address), *known.get(peer.node, ()))))
         known.pop(self._admission.identity.node, None)
-        self._mesh.know(known)
+        return known
 
     async def watch_members(self) -> None:
         """Store members for ever, when something changed."""

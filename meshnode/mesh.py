@@ -192,6 +192,10 @@ class Mesh:
         self._described = local
         self._input(lambda now: self._machine.describe(local, now))
 
+    def called(self, peer: NodeId, address: str) -> None:
+        """A member called from `address` on the local network: it is dialled there."""
+        self._input(lambda now: self._machine.called(peer, address, now))
+
     def leave(self) -> None:
         """Say goodbye: the mesh sees `left`, not `dead`."""
         self._input(self._machine.leave)

@@ -22,6 +22,7 @@ import anyio.abc
 from meshnode import __version__
 from meshnode.admission import Admission, MemberGate, MemberTrust
 from meshnode.answers import Answers, Examine
+from meshnode.calling import Calling
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress
 from meshnode.control.access import TokenGate, ensure_token
@@ -191,7 +192,7 @@ class Node:
                 tasks.start_soon(server.serve)
             door.reopen()
             await tasks.start(tunnels.run)
-            await self._begin(tasks, mesh, keeper, endpoint.bound_addresses)
+            await self._begin(tasks, mesh, keeper, self._calling(mesh, endpoint, keeper), endpoint.bound_addresses)
             await tasks.start(room.run)
             tasks.start_soon(splits.run)
             # Splits before the keeper, whose look at the models begins pursuits.
@@ -276,6 +277,14 @@ class Node:
             role=self._role, bound=bound, emit=self._log.emit, splits=splits,
         )  # fmt: skip
 
+    def _calling(self, mesh: Mesh, endpoint: Endpoint, keeper: Keeper) -> Calling:
+        calling = Calling(
+            self._identity.node, self._admission.mesh, mesh, endpoint, keeper.known_members, lambda: keeper.addresses,
+            clock=boottime_s, emit=self._log.emit,
+        )  # fmt: skip
+        endpoint.take_calls(calling.heard)
+        return calling
+
     def _questions(self, mesh: Mesh, keeper: Keeper, tasks: anyio.abc.TaskGroup) -> Questions:
         return Questions(self._config, mesh, tasks, clock=boottime_s, emit=self._log.emit, inventory=keeper.inventory)
 
@@ -317,7 +326,9 @@ class Node:
 
     # --- beginning and end ---
 
-    async def _begin(self, tasks: anyio.abc.TaskGroup, mesh: Mesh, keeper: Keeper, bound: tuple[str, ...]) -> None:
+    async def _begin(
+        self, tasks: anyio.abc.TaskGroup, mesh: Mesh, keeper: Keeper, calling: Calling, bound: tuple[str, ...]
+    ) -> None:
         keeper.look_at_addresses()
         await keeper.look_at_machine()
         tasks.start_soon(mesh.run)
@@ -325,6 +336,8 @@ class Node:
         tasks.start_soon(keeper.watch_addresses)
         tasks.start_soon(keeper.watch_members)
         tasks.start_soon(keeper.inventory.watch)
+        if not self._config.quiet_lan:
+            tasks.start_soon(calling.run)
         keeper.recall_members()
         self._log.emit(
             NodeStarted(

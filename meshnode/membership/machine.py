@@ -545,6 +545,12 @@ class Membership:
                 self._topology.dial_now(peer, now)
         return board.take_effects()
 
+    def called(self, peer: NodeId, address: str, now: float) -> list[Effect]:
+        """A member without a link called from `address` on the local network."""
+        if peer not in self._board.links:
+            self._topology.called(peer, address, now)
+        return self._board.take_effects()
+
     def _measure_again(self, peer: NodeId, now: float) -> None:
         if peer in self._board.links:
             self._pings.datagram(peer, now, rtt=True)

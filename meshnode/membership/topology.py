@@ -169,6 +169,19 @@ class Topology:
             attempt.timer = None
         self._dial(peer, now)
 
+    def called(self, peer: NodeId, address: str, now: float) -> None:
+        """A member was heard at `address`, which nobody has proved: it is dialled there, and not remembered."""
+        attempt = self.attempts.get(peer) or self._attempt(peer)
+        if attempt.in_flight:
+            return
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+            attempt.timer = None
+        self._waiting.pop(peer, None)
+        attempt.in_flight = True
+        self._in_flight += 1
+        self._board.effects.append(Dial(peer, (address,)))
+
     def addresses_of(self, peer: NodeId) -> tuple[str, ...]:
         """Every address known of `peer`, those that worked before first."""
         entry = self._board.store.get(peer)

@@ -89,6 +89,7 @@ class Endpoint:
         self._reports = Reports(identity.node, observer, clock, self._proves_double)
         self._empty = anyio.Event()
         self._take_stream: Callable[[NodeId, LinkStream], None] = lambda _, stream: stream.abandon()
+        self._take_call: Callable[[bytes, SocketName], None] = lambda data, source: None
         self.bound_addresses: tuple[str, ...] = ()
         """Where it listens, with the ports the system chose; known inside the block."""
 
@@ -192,6 +193,14 @@ class Endpoint:
             return False
         packets = (trial_packet(nonce, SIZED, size) for size in sizes_bytes)
         return all(link.socket.send_unfragmented(packet, link.address, link.local) for packet in packets)
+
+    def take_calls(self, take: Callable[[bytes, SocketName], None]) -> None:
+        """Hand every call on the local network to `take`, with where it came from; until then they are dropped."""
+        self._take_call = take
+
+    def call(self, data: bytes, targets: Sequence[tuple[str, int]]) -> int:
+        """Send a call to these broadcast addresses; how many were sent, none where this node would hear none itself."""
+        return self._switchboard.call(data, targets)
 
     def dial(self, peer: NodeId, addresses: Iterable[str]) -> None:
         """Try to link to `peer` at `addresses`, best first. The outcome comes as `link_up` or `dial_failed`; nothing
@@ -378,6 +387,10 @@ class Endpoint:
         elif link.stage is Stage.CONNECTING and link.dialled_by_us:
             link.channel.abandon(reason)
             self._switchboard.touch(link)
+
+    def called(self, data: bytes, source: SocketName) -> None:
+        """See `SwitchboardOwner`."""
+        self._take_call(data, source)
 
     def shed(self, half_open: int, dropped: int, *, retry_on: bool) -> None:
         """See `SwitchboardOwner`."""

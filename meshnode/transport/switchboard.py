@@ -18,13 +18,15 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from socket import AddressFamily
 from typing import Protocol
 
 from meshnode.transport.addresses import SocketName, family_of, format_address
 from meshnode.transport.boundary import LocalIdentity
+from meshnode.transport.call import is_call
 from meshnode.transport.channel import Channel
 from meshnode.transport.counters import Counters
 from meshnode.transport.dialler import Target
@@ -64,6 +66,9 @@ class SwitchboardOwner(LinkOwner, Protocol):
 
     def path_error(self, link: Link, reason: str) -> None:
         """A sign that packets of this link do not arrive."""
+
+    def called(self, data: bytes, source: SocketName) -> None:
+        """Somebody calls on the local network."""
 
     def shed(self, half_open: int, dropped: int, *, retry_on: bool) -> None:
         """What the intake does about strangers, after each of their packets: half-open links now, attempts given up
@@ -162,6 +167,11 @@ class Switchboard:
         """An inbound link's peer is authenticated: it is half-open no more."""
         self._intake.guard.settled(link.number)
 
+    def call(self, data: bytes, targets: Sequence[tuple[str, int]]) -> int:
+        """Send a call to these IPv4 addresses, from sockets whose owner would hear one itself; how many were sent."""
+        callers = [one for one in self._sockets if one.is_wildcard and one.family is AddressFamily.AF_INET]
+        return sum(one.send(data, target, None) is None for one in callers for target in targets)
+
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def touch(self, link: Link) -> None:
@@ -253,6 +263,9 @@ class Switchboard:
     def _route(self, socket: UdpSocket, packet: Received) -> None:
         cid = destination_cid(packet.data)
         if cid is None or self.trials.take(packet.data):
+            return
+        if is_call(packet.data):
+            self._owner.called(packet.data, packet.source)
             return
         link = self._by_cid.get(cid)
         if link is not None:

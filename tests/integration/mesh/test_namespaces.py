@@ -25,9 +25,9 @@ def hosts() -> Iterator[Hosts]:
         yield made
 
 
-def a_mesh(nodes: Nodes, hosts: Hosts, *options: str) -> list[RunningNode]:
+def a_mesh(nodes: Nodes, hosts: Hosts, *options: str, port: int = PORT) -> list[RunningNode]:
     """One node on each host, all linked to all."""
-    listen = ("--listen", f"0.0.0.0:{PORT}", *PATIENT, *options)
+    listen = ("--listen", f"0.0.0.0:{port}", *PATIENT, *options)
     founder = nodes.start(NAMES[0], *listen, program=hosts.program(NAMES[0]))
     token = founder.invite("--uses", "10")
     others = [nodes.start(name, *listen, token=token, program=hosts.program(name)) for name in NAMES[1:]]
@@ -47,6 +47,21 @@ def test_hosts_tell_their_real_addresses_and_no_container_bridge(nodes: Nodes, h
         wanted = {name: f"{address}:{PORT}" for name, address in hosts.address.items() if name != node.name}
         assert linked_addresses(node, mesh) == wanted
     nobody_given_up(mesh)
+
+
+def test_members_find_each_other_though_all_were_given_other_addresses_while_down(nodes: Nodes, hosts: Hosts) -> None:
+    mesh = a_mesh(nodes, hosts, port=0)
+    for node in mesh:
+        assert node.stop() == 0
+    for number, name in enumerate(NAMES, 11):
+        hosts.renumber(name, f"10.77.0.{number}")
+    listen = ("--listen", "0.0.0.0:0", *PATIENT)
+    again = [nodes.start(name, *listen, program=hosts.program(name), wait=False) for name in NAMES]
+    all_linked(again)
+    called = [event["address"].rpartition(":")[0] for node in again for event in node.events("peer.called")]
+    assert called
+    assert set(called) <= set(hosts.address.values())
+    nobody_given_up(again)
 
 
 def test_join_succeeds_though_every_host_advertises_the_bridge_first(nodes: Nodes, hosts: Hosts) -> None:
