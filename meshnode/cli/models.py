@@ -87,5 +87,9 @@ def _row(model: Json) -> tuple[str, ...]:
 
 
 def _held(holder: Json) -> str:
-    cached = holder["cached_bytes"]
+    """What a node has: bytes of files, or the layers that it fetched and keeps."""
+    cached, fetched = holder["cached_bytes"], holder.get("fetched") or ()
+    layers = ", ".join(f"{each['layer_start']}-{each['layer_end'] - 1}" for each in fetched)
+    if layers and not cached:
+        return f"{holder['node'][:10]} layers {layers} fetched"
     return f"{holder['node'][:10]} {'unknown' if cached is None else gigabytes(cached)}"

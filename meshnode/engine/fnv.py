@@ -3,19 +3,20 @@
 What lives here: `fnv1a_64`. What does not: files (`meshnode.engine.weights_process`). Imported in child processes only.
 
 FNV-1a is h = (h ^ byte) x p mod 2^64, byte after byte (draft-eastlake-fnv), which a loop in Python does at 5 MB/s. Two
-facts make it parallel:
+facts let many stretches of the bytes, lanes, be hashed side by side, each numpy call taking one byte of every lane:
 
-- The xor changes only the lowest byte: h ^ b = h + d with d = (low ^ b) - low, low the lowest byte of h. So over n
-  bytes h_n = h_0 p^n + sum of d_i p^(n-i): a dot product.
-- The lowest byte alone follows low' = (low ^ b) x 0xb3 mod 256, and bit k of a product with an odd number is that bit
-  of the factor xor something of the lower bits. So once bits below k are known everywhere, bit k is a running xor.
+- The xor changes only the lowest byte. So with h = H + low, a lane of n bytes takes h to H p^n + g, where g is what it
+  makes of `low` alone: once a lane's first lowest byte is known, it can be hashed without what came before.
+- The lowest byte alone follows low' = (low ^ byte) x 0xb3 mod 256, and bit k of a product with an odd number is that
+  bit of the factor xor something of the lower bits. So a lane that is begun with bit k 0 instead of 1 ends with bit k
+  flipped, and with the lower bits as they are: one pass over the bytes for each bit tells all lanes' first bytes.
 
 Overflow of 64-bit integers wraps, which is the arithmetic wanted.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -25,8 +26,11 @@ OFFSET: Final = 0xCBF29CE484222325
 PRIME: Final = 0x100000001B3
 _LOW_PRIME: Final = PRIME & 0xFF
 _MASK: Final = 2**64 - 1
-_CHUNK: Final = 1 << 16
-"""Bytes at once: every array of the steps stays in the processor's cache."""
+_LANES: Final = 1 << 13
+_CHUNK: Final = 1 << 20
+"""Bytes at once: what the passes go over stays in the processor's cache."""
+
+_Bytes = npt.NDArray[np.uint8]
 
 
 def fnv1a_64(content: bytes | memoryview, start: int = OFFSET) -> int:
@@ -38,51 +42,55 @@ def fnv1a_64(content: bytes | memoryview, start: int = OFFSET) -> int:
     return value
 
 
-def _advance(value: int, data: npt.NDArray[np.uint8]) -> int:
-    low = _low_bytes(value & 0xFF, data)
-    step = (low ^ data).astype(np.int64) - low
-    powers = _powers()[_CHUNK - len(data) :]
-    mixed = int(np.dot(step.view(np.uint64), powers))
-    return (value * pow(PRIME, len(data), 2**64) + mixed) & _MASK
+def _advance(value: int, data: _Bytes) -> int:
+    steps = len(data) // _LANES
+    if steps:
+        value = _by_lanes(value, data[: steps * _LANES], steps)
+    for byte in data[steps * _LANES :].tolist():
+        value = (value ^ byte) * PRIME & _MASK
+    return value
 
 
-def _low_bytes(first: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The hash's lowest byte before each byte of `data`, given the one before the first; bit by bit.
+def _by_lanes(value: int, data: _Bytes, steps: int) -> int:
+    """`value` after `data`, `steps` bytes in each lane."""
+    rows = np.ascontiguousarray(data.reshape(_LANES, steps).T)
+    firsts = _first_bytes(value & 0xFF, rows)
+    hashes = firsts.astype(np.uint64)
+    for row in rows:
+        np.bitwise_xor(hashes, row, out=hashes)
+        np.multiply(hashes, np.uint64(PRIME), out=hashes)
+    # Each lane takes h to (h - first) p^steps + hash: a polynomial in p^steps over all lanes.
+    over_lane, powers = _powers(steps)
+    added = hashes - firsts.astype(np.uint64) * np.uint64(over_lane)
+    return (value * pow(over_lane, _LANES, 2**64) + int(np.dot(added, powers))) & _MASK
 
-    While bits from k on are still 0 in `low`, bit k of (low ^ data) x 0xb3 is what turns bit k from one byte to the
-    next: what the lower bits carry into it, and the byte's own bit.
+
+def _first_bytes(first: int, rows: _Bytes) -> _Bytes:
+    """The hash's lowest byte before each lane, given the one before the first lane; bit by bit.
+
+    While bits from k on are still 0 in `firsts`, bit k of a lane's end says whether that lane turns it.
     """
-    low = np.zeros(len(data), dtype=np.uint8)
+    firsts = np.zeros(_LANES, dtype=np.uint8)
+    lows = np.empty(_LANES, dtype=np.uint8)
     for bit in range(8):
-        turns = ((low ^ data) * np.uint8(_LOW_PRIME)) & np.uint8(1 << bit)
-        low |= _running_xor(turns, (first >> bit) & 1) << np.uint8(bit)
-    return low
+        np.copyto(lows, firsts)
+        for row in rows:
+            np.bitwise_xor(lows, row, out=lows)
+            np.multiply(lows, np.uint8(_LOW_PRIME), out=lows)
+        turned = np.bitwise_xor.accumulate((lows >> np.uint8(bit)) & np.uint8(1))
+        before = np.full(_LANES, (first >> bit) & 1, dtype=np.uint8)
+        before[1:] ^= turned[:-1]
+        firsts |= before << np.uint8(bit)
+    return firsts
 
 
-def _running_xor(turns: npt.NDArray[np.uint8], first: int) -> npt.NDArray[np.uint8]:
-    """Bits that begin with `first` and flip after each turn that is not 0. Within words of 64 by doubling shifts, then
-    with what the words before came to."""
-    words = np.zeros(-(-len(turns) // 64), dtype="<u8")
-    packed = np.packbits(turns != 0, bitorder="little")
-    words.view(np.uint8)[: len(packed)] = packed
-    for shift in (1, 2, 4, 8, 16, 32):
-        words ^= words << np.uint64(shift)
-    ends = np.bitwise_xor.accumulate(words >> np.uint64(63))
-    words[1:] ^= np.uint64(0) - ends[:-1]
-    # Bit i now says what all turns up to i came to; the bit before turn i is asked for.
-    before = words << np.uint64(1)
-    before[1:] |= words[:-1] >> np.uint64(63)
-    if first:
-        before ^= np.uint64(_MASK)
-    return np.unpackbits(before.view(np.uint8), count=len(turns), bitorder="little")
-
-
-@cache
-def _powers() -> npt.NDArray[np.uint64]:
-    """p^CHUNK, ..., p^2, p^1."""
-    powers = np.empty(_CHUNK, dtype=np.uint64)
+@lru_cache(maxsize=4)
+def _powers(steps: int) -> tuple[int, npt.NDArray[np.uint64]]:
+    """q = p^steps, and q^(lanes - 1), ..., q, 1."""
+    over_lane = pow(PRIME, steps, 2**64)
+    powers = np.empty(_LANES, dtype=np.uint64)
     value = 1
-    for place in range(_CHUNK - 1, -1, -1):
-        value = value * PRIME & _MASK
+    for place in range(_LANES - 1, -1, -1):
         powers[place] = value
-    return powers
+        value = value * over_lane & _MASK
+    return over_lane, powers

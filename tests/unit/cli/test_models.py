@@ -61,3 +61,10 @@ def test_name_that_is_listed_is_one_that_can_be_planned(config_file: Path, tmp_p
     done = CliRunner().invoke(plan.command, words)
     assert done.exit_code == 2
     assert "models/tiny-Q4_0.gguf" in done.output  # it was found, and could not be read
+
+
+def test_layers_that_a_node_fetched_and_keeps_are_shown_as_such() -> None:
+    holder = {"node": "a" * 52, "cached_bytes": 0, "fetched": [{"layer_start": 0, "layer_end": 8}]}
+    assert models._held(holder) == "aaaaaaaaaa layers 0-7 fetched"
+    assert models._held(holder | {"fetched": []}) == "aaaaaaaaaa 0.0GB"
+    assert models._held(holder | {"cached_bytes": 2 * 10**9}) == "aaaaaaaaaa 2.0GB"
