@@ -98,6 +98,7 @@ def _used(plan: SplitPlan, node: NodeSpec, reserve: Reserve, others: list[_Witho
         layer_ms=sum(seconds) * 1000 / layers if len(seconds) == len(stages) else None,
         hop_ms=reserve.hop_ms(node.id),
         without_value=None if other is None or other.plan is None else other.plan.value,
+        hop_estimated=reserve.hop_estimated(node.id),
     )
 
 
@@ -121,7 +122,7 @@ def _value(plan: SplitPlan) -> str:
 def _unused(request: PlanRequest, plan: SplitPlan, node: NodeSpec, reserve: Reserve) -> NodeVerdict:
     layer_ms, hop_ms = reserve.layer_ms(node.id), reserve.hop_ms(node.id)
     why = _why_barred(request, plan, node, reserve) or _why_not_better(plan, node, reserve)
-    return NodeVerdict(node.id, False, why, layer_ms, hop_ms)
+    return NodeVerdict(node.id, False, why, layer_ms, hop_ms, hop_estimated=reserve.hop_estimated(node.id))
 
 
 def _why_barred(request: PlanRequest, plan: SplitPlan, node: NodeSpec, reserve: Reserve) -> str | None:

@@ -138,8 +138,9 @@ class Prediction:
 class NodeVerdict:
     """Why a node holds a stage or none, in words, with its figures.
 
-    `layer_ms`: time for an average layer there; `hop_ms`: for going there and back; `without_value`: value of the best
-    plan found that keeps the node free of stages, in that plan's unit. None where unknown, not tried, or impossible.
+    `layer_ms`: time for an average layer there; `hop_ms`: for going there and back (`hop_estimated`: by an RTT from
+    coordinates); `without_value`: value of the best plan found that keeps the node free of stages, in that plan's unit.
+    None where unknown, not tried, or impossible.
     """
 
     node: str
@@ -148,6 +149,7 @@ class NodeVerdict:
     layer_ms: float | None = None
     hop_ms: float | None = None
     without_value: float | None = None
+    hop_estimated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -157,6 +159,7 @@ class NodeVerdict:
             "why": self.why,
             "layer_ms": self.layer_ms,
             "hop_ms": self.hop_ms,
+            "hop_estimated": self.hop_estimated,
             "without_value": self.without_value,
         }
 

@@ -61,6 +61,14 @@ class Reserve:
         back = [link.one_way_ns(payload) for each in used if (link := links.get(node, each)) is not None]
         return (min(there) + min(back)) / 1e6 if there and back else None
 
+    def hop_estimated(self, node: str) -> bool:
+        """Whether an RTT of that way is an estimate."""
+        links, coordinator = self.request.links, self.plan.coordinator.node
+        is_star = self.request.engine.topology is Topology.STAR
+        ends = {coordinator} if is_star else {*self.plan.nodes, coordinator}
+        ways = [way for each in ends - {node} for way in ((each, node), (node, each))]
+        return not links.free and any((link := links.get(*way)) is not None and link.estimated for way in ways)
+
     @cached_property
     def _instance(self) -> Instance:
         return compile_instance(self.request, self.request.workers, self.need)

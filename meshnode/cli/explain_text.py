@@ -46,8 +46,10 @@ def _binding(plan: Json, told: Json, named: Named) -> list[str]:
         stage = plan["stages"][slowest]
         lines.append(f"stage {slowest} on {named(stage['node'])} takes longest: {stage['seconds'] * 1000:.1f}ms")
     if (hop := told["costliest_hop"]) is not None:
-        seconds = max(each["seconds"] or 0.0 for each in plan["hops"] if [each["from"], each["to"]] == hop)
-        lines.append(f"the link {named(hop[0])} to {named(hop[1])} costs most: {seconds * 1000:.1f}ms")
+        costs = [each for each in plan["hops"] if [each["from"], each["to"]] == hop]
+        figure = f"{max(each['seconds'] or 0.0 for each in costs) * 1000:.1f}ms"
+        estimated = ", by an estimated RTT" if any(each["estimated"] for each in costs) else ""
+        lines.append(f"the link {named(hop[0])} to {named(hop[1])} costs most: {figure}{estimated}")
     if shares := told["shares"]:
         lines.append(f"of a token's time {shares['memory']:.0%} is memory traffic and {shares['hops']:.0%} is hops")
     tightest = plan["stages"][told["tightest_stage"]]
@@ -66,7 +68,8 @@ def _bytes_row(stage: Json, named: Named) -> tuple[str, ...]:
 
 def _node_row(verdict: Json, named: Named) -> tuple[str, ...]:
     part = "in" if verdict["used"] else "out"
-    return (named(verdict["node"]), part, _ms(verdict["layer_ms"]), _ms(verdict["hop_ms"]), verdict["why"])
+    way = ("~" if verdict["hop_estimated"] else "") + _ms(verdict["hop_ms"])
+    return (named(verdict["node"]), part, _ms(verdict["layer_ms"]), way, verdict["why"])
 
 
 def _ms(figure: float | None) -> str:

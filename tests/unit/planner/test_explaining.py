@@ -95,6 +95,16 @@ def test_fast_node_that_is_too_far_says_what_the_way_takes_and_what_it_would_sav
     assert "going there and back takes 500.00 ms, the 6 layers it could hold would save at most 30.00 ms" in far.why
 
 
+def test_way_by_an_estimated_rtt_is_marked() -> None:
+    nodes = a_node("a"), a_node("b"), a_node("far", bandwidth_gb_s=200)
+    measured = all_linked(*nodes, far=500.0).links
+    links = LinkMatrix({pair: replace(link, estimated="far" in pair) for pair, link in measured.items()})
+    _, explanation = explained(*nodes, links=links)
+    marked = {each.node: each.hop_estimated for each in explanation.verdicts}
+    assert marked == {"a": False, "b": False, "far": True}
+    assert verdict(explanation, "far").to_dict()["hop_estimated"]
+
+
 @pytest.mark.parametrize(
     ("node", "why"),
     [
