@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import psutil
+import pytest
 from asking_models import ModelClient
 from making_nodes import RunningNode
 
@@ -15,6 +19,25 @@ PACE = (
 SPREAD = ("--force-split", "--objective", "proportional", "--declare-host", "2GB")
 """Every node gets a share, so that a model of 0.3 GB makes a split worth the name."""
 
+PACKAGE, PROGRAMS = "package", "programs"
+both_engines = pytest.mark.parametrize("engine", [PACKAGE, PROGRAMS], indirect=True)
+"""For a test with the fixture `engine`, or `worker`: once with each kind."""
+RPC_SERVER, LLAMA_SERVER = "ggml-rpc-server", "llama-server"
+
+
+def programs() -> Path:
+    """The folder of llama.cpp's own programs. A test that needs them is skipped where they are not built."""
+    folder = Path(os.environ.get("ENGINE_PROGRAMS", "nowhere"))
+    if not (folder / LLAMA_SERVER).exists():
+        pytest.skip("llama.cpp's own programs are not built: `make test-engine` builds them and says where they are")
+    return folder
+
+
+def program_options() -> tuple[str, ...]:
+    """A node's options for llama.cpp's own programs."""
+    folder = programs()
+    return ("--rpc-server", str(folder / RPC_SERVER), "--llama-server", str(folder / LLAMA_SERVER))
+
 
 def client_of(node: RunningNode) -> ModelClient:
     """A client of `node`'s interface."""
@@ -24,4 +47,13 @@ def client_of(node: RunningNode) -> ModelClient:
 def engines_of(node: RunningNode) -> list[psutil.Process]:
     """Its engine processes: a model's, and a stage's two."""
     running = psutil.Process(node.pid).children(recursive=True)
-    return [each for each in running if any("meshnode.engine" in word for word in each.cmdline())]
+    return [each for each in running if any(_is_engine(word) for word in each.cmdline())]
+
+
+def programs_of(node: RunningNode, program: str) -> list[psutil.Process]:
+    """Its processes that run `program`."""
+    return [each for each in engines_of(node) if Path(each.cmdline()[0]).name == program]
+
+
+def _is_engine(word: str) -> bool:
+    return "meshnode.engine" in word or Path(word).name in (RPC_SERVER, LLAMA_SERVER)

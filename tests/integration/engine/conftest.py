@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_meshes import MODEL, PACE
+from engine_meshes import MODEL, PACE, PACKAGE, PROGRAMS, program_options
 from making_nodes import Nodes, RunningNode
 
 
@@ -19,10 +19,16 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def worker(nodes: Nodes) -> Callable[..., RunningNode]:
+def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """A node's options for the engine: none for the package's, which a test gets that does not say `both_engines`."""
+    return program_options() if getattr(request, "param", PACKAGE) == PROGRAMS else ()
+
+
+@pytest.fixture
+def worker(nodes: Nodes, engine: tuple[str, ...]) -> Callable[..., RunningNode]:
     """`worker("study", token=...)` starts a node that offers 0.9 GB, whatever the machine has."""
 
     def start(name: str, *options: str, token: str | None = None) -> RunningNode:
-        return nodes.start(name, *PACE, "--declare-usable", "900MB", *options, token=token)
+        return nodes.start(name, *PACE, *engine, "--declare-usable", "900MB", *options, token=token)
 
     return start

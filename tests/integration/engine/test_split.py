@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from asking_models import ModelClient
-from engine_meshes import CONTEXT, MODEL, PACE, SPREAD, client_of, engines_of
+from engine_meshes import CONTEXT, MODEL, PACE, PROGRAMS, SPREAD, both_engines, client_of, engines_of
 from making_nodes import Nodes, RunningNode
 
 pytestmark = pytest.mark.engine
@@ -27,14 +28,17 @@ LOGGED_TO_BYTES = 12_000
 Worker = Callable[..., RunningNode]
 
 
-def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worker, gguf: Path) -> None:
+@both_engines
+def test_split_answers_token_for_token_as_one_device(
+    nodes: Nodes, engine: tuple[str, ...], worker: Worker, gguf: Path
+) -> None:  # fmt: skip
     attic = worker("attic", *SPREAD, "--quorum", "3", "--model", str(gguf))
     token = attic.invite("--uses", "9")
     study, loft = (worker(name, "--model-dir", str(gguf.parent), token=token) for name in ("study", "loft"))
     sofa = nodes.start("sofa", "--client", token=token)
     attic.wait_event("split.serving")
     assert_large_tensors_stayed_at_home(attic)
-    alone = nodes.start("alone", *PACE, "--model", str(gguf))
+    alone = nodes.start("alone", *PACE, *engine, "--model", str(gguf))
     alone.wait_event("split.serving")
 
     stages = attic.events("split.planned")[-1]["stages"]
@@ -52,26 +56,40 @@ def test_split_answers_token_for_token_as_one_device(nodes: Nodes, worker: Worke
 
 
 def assert_tokens_are_counted(node: RunningNode, usages: list[dict[str, int]]) -> None:
-    """In the status and in the metrics, since the model serves."""
-    (run,) = [split["run"] for split in node.json("status")["splits"] if split["state"] == "running"]
-    for kind in ("prompt", "completion"):
-        assert run["tokens"][kind] == sum(usage[f"{kind}_tokens"] for usage in usages)
-    assert run["tokens"]["per_second"] > 0
+    """In the status and in the metrics, since the model serves; llama-server is asked after an answer."""
+    expected = [sum(usage[f"{kind}_tokens"] for usage in usages) for kind in ("prompt", "completion")]
+    until = time.monotonic() + 10
+    while (tokens := tokens_of(node))[:2] != expected:
+        assert time.monotonic() < until, (tokens, expected)
+    assert tokens[2] > 0
     assert f'meshnode_tokens_total{{model="{MODEL}",kind="completion"}}' in node.control().text("/metrics")
+
+
+def tokens_of(node: RunningNode) -> list[float]:
+    """Read, made, and made per second."""
+    (run,) = [split["run"] for split in node.json("status")["splits"] if split["state"] == "running"]
+    return [(run["tokens"] or {}).get(kind, 0) for kind in ("prompt", "completion", "per_second")]
 
 
 def assert_memory_is_as_predicted(coordinator: RunningNode) -> None:
     """To the byte on other nodes, as far as the engine's log tells it. On its own CPU the coordinator maps the file
-    instead of copying: at most all of it, a tied head is no second copy, and stage and host share their buffers."""
+    instead of copying: at most all of it, a tied head is no second copy, and stage and host share their buffers.
+    llama-server makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
     rows = coordinator.events("split.memory_check")
-    assert len(rows) == 3
+    assert len({row["node"] for row in rows}) == 3
+    head = coordinator.events("split.planned")[-1]["stages"][-1].split("/")[0]
     for row in rows:
         if row["node"] != coordinator.node:
             assert row["weights_bytes"] == pytest.approx(row["predicted_weights_bytes"], abs=LOGGED_TO_BYTES), row
-            assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
+            if row["node"] != head or not by_programs(coordinator):
+                assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
         assert row["weights_bytes"] <= LARGE_BYTES + SMALL_BYTES
         assert row["cache_bytes"] == pytest.approx(row["predicted_cache_bytes"], abs=LOGGED_TO_BYTES), row
         assert row["compute_bytes"] <= 1.1 * row["predicted_compute_bytes"], row
+
+
+def by_programs(node: RunningNode) -> bool:
+    return bool(node.wait_event("engine.found")["kind"] == PROGRAMS)
 
 
 def assert_large_tensors_stayed_at_home(coordinator: RunningNode) -> None:

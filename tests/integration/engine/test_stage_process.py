@@ -10,10 +10,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
 import pytest
+from engine_meshes import PACKAGE, PROGRAMS, RPC_SERVER, programs
 
 from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
@@ -26,14 +28,23 @@ from meshnode.engine.stage_process import StageOrders
 
 pytestmark = pytest.mark.engine
 
+Served = dict[str, Any]
+
+
+@pytest.fixture(params=[PACKAGE, PROGRAMS])
+def served_by(request: pytest.FixtureRequest) -> Served:
+    """What in the orders says whose server it is."""
+    if request.param == PACKAGE:
+        return {"libraries": str(library_directory())}
+    return {"rpc_server": str(programs() / RPC_SERVER)}
+
 
 @asynccontextmanager
-async def a_stage(*, private_network: bool) -> AsyncIterator[tuple[EngineProcess, Passage, int]]:
+async def a_stage(served_by: Served, *, private_network: bool) -> AsyncIterator[tuple[EngineProcess, Passage, int]]:
     """A running stage on the CPU, the way to it, and its server's process id."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        directory = str(library_directory())
-        orders = StageOrders((CPU,), 1, theirs.fileno(), libraries=directory, private_network=private_network)
+        orders = StageOrders((CPU,), 1, theirs.fileno(), private_network=private_network, **served_by)
         command = [sys.executable, "-m", STAGE_MODULE, orders.to_argument()]
         environment = child_environment(engine_environment(()))
         async with running(command, environment, pass_fds=[theirs.fileno()]) as process:
@@ -44,8 +55,8 @@ async def a_stage(*, private_network: bool) -> AsyncIterator[tuple[EngineProcess
 
 
 @pytest.mark.parametrize("private_network", [True, False])
-async def test_node_reaches_its_server_again_and_again(private_network: bool) -> None:
-    async with a_stage(private_network=private_network) as (_, passage, _pid):
+async def test_node_reaches_its_server_again_and_again(served_by: Served, private_network: bool) -> None:
+    async with a_stage(served_by, private_network=private_network) as (_, passage, _pid):
         for _ in range(3):
             with await passage.connect() as connected:
                 connected.setblocking(True)
@@ -54,15 +65,15 @@ async def test_node_reaches_its_server_again_and_again(private_network: bool) ->
             assert version.major >= 7
 
 
-async def test_server_in_its_own_network_has_no_port_on_this_machine() -> None:
-    async with a_stage(private_network=True) as (_, _passage, pid):
+async def test_server_in_its_own_network_has_no_port_on_this_machine(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=True) as (_, _passage, pid):
         theirs = listening_ports(f"/proc/{pid}/net/tcp")
         assert len(theirs) == 1
         assert theirs.isdisjoint(listening_ports("/proc/self/net/tcp"))
 
 
-async def test_server_without_a_network_of_its_own_ends_when_a_stranger_connects() -> None:
-    async with a_stage(private_network=False) as (process, _passage, pid):
+async def test_server_without_a_network_of_its_own_ends_when_a_stranger_connects(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=False) as (process, _passage, pid):
         (port,) = {each.laddr[1] for each in psutil.Process(pid).net_connections() if each.status == "LISTEN"}
         with socket.create_connection(("127.0.0.1", port)), anyio.fail_after(20):
             ending = await process.wait()
@@ -70,24 +81,24 @@ async def test_server_without_a_network_of_its_own_ends_when_a_stranger_connects
     assert "another process of this machine has connected" in str(ending)
 
 
-async def test_server_has_no_rights_beyond_its_user() -> None:
-    async with a_stage(private_network=True) as (_, _passage, pid):
+async def test_server_has_no_rights_beyond_its_user(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=True) as (_, _passage, pid):
         status = told_of(pid, "status")
         assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
         assert status["NoNewPrivs"] == "1"
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
 
-async def test_end_of_the_server_is_told_as_it_was() -> None:
-    async with a_stage(private_network=True) as (process, _passage, pid):
+async def test_end_of_the_server_is_told_as_it_was(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=True) as (process, _passage, pid):
         os.kill(pid, signal.SIGSEGV)
         with anyio.fail_after(20):
             ending = await process.wait()
     assert ending.how == "signal SIGSEGV"
 
 
-async def test_server_ends_with_whoever_started_it() -> None:
-    async with a_stage(private_network=True) as (process, _passage, pid):
+async def test_server_ends_with_whoever_started_it(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=True) as (process, _passage, pid):
         server = os.pidfd_open(pid)
         process.kill()
         with anyio.fail_after(20):
