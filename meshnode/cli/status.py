@@ -88,7 +88,14 @@ def _split(split: Json) -> str:
         return f"{model}: layers {split['layer_start']} to {split['layer_end']} for {split['coordinator'][:10]}"
     if split["state"] == "running" and run:
         return f"{model}: {run.get('progress') or run['state']}{_replanned(split)}"
-    return f"{model}: {split['state']}" + (f" ({split['problem']})" if split.get("problem") else "")
+    why = split.get("problem") or _shortfall(split)
+    return f"{model}: {split['state'].replace('_', ' ')}" + (f" ({why})" if why else "")
+
+
+def _shortfall(split: Json) -> str:
+    """What is short, without who was counted with what; nothing where it was not that."""
+    result = split.get("result") or {}
+    return str(result["message"]).split("; ")[0] if result.get("result") == "shortfall" else ""
 
 
 def _replanned(split: Json) -> str:

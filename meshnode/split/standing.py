@@ -30,7 +30,7 @@ from proto.messages import LeaseRenewal, Prepared
 
 WITHDRAW_S: Final = 5.0
 """After the loss of a stage: withdrawn if no new plan stands by then (design, section 8)."""
-_GONE = (None, Status.DEAD, Status.LEFT)
+_GONE = {None: "is gone", Status.DEAD: "is dead", Status.LEFT: "has left"}
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Standing:
         states = {node: _status_of(view, node) for node in run.holding.nodes}
         gone = next((node for node, status in states.items() if status in _GONE), None)
         if gone is not None:
-            return self._lose(f"{short(gone)} is {states[gone] or 'gone'}", gone, now)
+            return self._lose(f"{short(gone)} {_GONE[states[gone]]}", gone, now)
         if self.reserving is not None or self._stopped:
             return []
         return [*self._set_gate(Gate.HOLD if Status.SUSPECT in states.values() else Gate.OPEN)]

@@ -33,13 +33,14 @@ class OneModel:
     path: Path
     model: str = MODEL
     state: RunState = RunState.SERVING
+    gates: Gate = Gate.OPEN
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def get(self, model: str) -> OneModel | None:
         return self if model == self.model else None
 
     def gate(self, model: str) -> Gate:
-        return Gate.OPEN
+        return self.gates
 
     async def connect(self, run: OneModel) -> ByteStream:
         return await anyio.connect_unix(self.path)
@@ -115,6 +116,29 @@ async def test_engine_does_not_work_on_for_a_client_that_has_gone(tmp_path: Path
         await posted(model, a_client(gone))
         with anyio.fail_after(DEADLINE_S):
             await ended.wait()
+
+
+async def answer_whole(stream: SocketStream) -> None:
+    """A short answer, well made."""
+    await stream.receive()
+    await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+
+async def test_request_waits_while_a_node_is_suspected_and_is_answered_then(tmp_path: Path) -> None:
+    async with an_engine(tmp_path / "m.sock", answer_whole) as model:
+        model.gates = Gate.HOLD
+        statuses: list[int] = []
+
+        async def ask_it() -> None:
+            statuses.append(await posted(model, a_client()))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_it)
+            await anyio.wait_all_tasks_blocked()
+            assert statuses == []
+            model.gates = Gate.OPEN
+            model.changed.set()
+        assert statuses == [200]
 
 
 @pytest.mark.parametrize("host", [b"127.0.0.1", b"127.0.0.1/slots?"])
