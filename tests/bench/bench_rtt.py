@@ -96,6 +96,7 @@ def paths() -> None:
         print(f"   9 daemons, 36 pairs, {MEASURED_S:.0f} s after all were linked, load {os.getloadavg()[0]:.1f}")
         show("", errors)
         print_lateness(mesh, truths)
+        print_reported(nodes, truths)
         for kind in KINDS:
             show(kind, [error for error in errors if error.truth.what == kind])
 
@@ -219,6 +220,25 @@ def print_lateness(mesh: EmulatedMesh, truths: Iterable[Truth]) -> None:
     late_ms = sorted(delay.made_ms - delay.asked_ms for way in directions for delay in mesh.net.delays(*way))
     p50, p95 = (late_ms[int(share * len(late_ms))] for share in (0.5, 0.95))
     print(f"   the emulator was late by {p50:.3f} ms at the median, {p95:.3f} ms at p95, {late_ms[-1]:.1f} ms at most")
+
+
+def print_reported(nodes: list[RunningNode], truths: Iterable[Truth]) -> None:
+    """What a third node is told of each undisturbed pair by the pair's own rows."""
+    off_ms: list[tuple[float, float]] = []
+    for truth in truths:
+        third = next(node for node in nodes if node.name not in (truth.one, truth.other))
+        names = {peer["node"]: peer["name"] for peer in third.control().get("/v1/peers")["peers"]}
+        for pair in third.control().get("/v1/rtt")["pairs"]:
+            ends = {names.get(pair["from"]), names.get(pair["to"])}
+            if truth.what != "jitter" and ends == {truth.one, truth.other} and pair["source"] == "reported":
+                off_ms.append((abs(pair["min_ms"] - truth.floor_ms), truth.floor_ms))
+    shares = sorted(off / true_ms for off, true_ms in off_ms)
+    met = sum(off <= max(GOAL_MS, GOAL * true_ms) for off, true_ms in off_ms)
+    middle_ms = statistics.median(off for off, _ in off_ms)
+    print(
+        f"   reported to others: {middle_ms:.2f} ms and {shares[len(shares) // 2]:.1%} off at the median,"
+        f" {met} of {len(off_ms)} within 5 % or 0.3 ms"
+    )
 
 
 def show(what: str, errors: list[Error]) -> None:
