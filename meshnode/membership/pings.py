@@ -162,8 +162,7 @@ class Pings:
             found, expected = f"{1e3 * held_s:.1f} ms", f"at most the {1e3 * took_s:.1f} ms until it was here"
             self._board.emit(WireRejected(peer, link.facts.address, "ack", "hold_us", found, expected))
             return
-        lagged = ack.overloaded or held_s > self._board.settings.sample_lateness_s
-        if lagged or received_at < self._board.overloaded_until_s:
+        if self.lagged(ack, received_at):
             return
         if sample_s < SHORTEST_S:
             sample_s = SHORTEST_S
@@ -175,6 +174,11 @@ class Pings:
             if not was_corroborated and link.rtt.corroborated(now, self._board.settings):
                 self._board.store.changes += 1
             self.publisher.measured(link, now)
+
+    def lagged(self, ack: Ack, received_at: float) -> bool:
+        """Whether the loop lagged, at either end, when `ack` was sent or came: it gives no sample then."""
+        held_too_long = ack.hold_us > 1e6 * self._board.settings.sample_lateness_s
+        return ack.overloaded or held_too_long or received_at < self._board.overloaded_until_s
 
     def _report(self, link: Link) -> None:
         """Says so when the link's figure moved by more than 20 % and 1 ms."""

@@ -234,6 +234,6 @@ class Relaying:
         held, path.held = path.held, None
         for message in held or ():
             self._send_through(path.carrier, source, message)
-        if not ack.overloaded and received_at >= self._board.overloaded_until_s:
+        if not self.pings.lagged(ack, received_at):
             path.rtt.add(received_at - path.sent_at_s - ack.hold_us / 1e6, now, self._board.settings)
             self._board.store.changes += 1
