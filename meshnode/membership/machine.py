@@ -5,13 +5,12 @@ Theory of operation. The machine is sans-IO: time and randomness are arguments, 
 
     link_up, link_down, dial_failed  ->  topology, gossip, pings, detector
     Ping, Ack, PingRequest           ->  pings, detector -> judge (who is alive)
-    ViewHash, Digest, Delta          ->  gossip; accepted parts -> records, judge; claims -> judge
+    ViewHash, Digest, Delta          ->  gossip; parts -> acceptance; claims -> judge
     Relay                            ->  relaying
     publish_offer, set_addresses     ->  publisher (the local node's own record)
     view                             ->  picture
 
-What lives here: `Membership`, and the acceptance of parts. Called by the daemon's mesh driver and by the simulator,
-which run the same class."""
+What lives here: `Membership`. Called by the daemon's mesh driver and by the simulator, which run the same class."""
 
 from __future__ import annotations
 
@@ -20,39 +19,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from meshnode.events import (
-    HealthChanged,
-    NodeStalled,
-    PeerIdentityConflict,
-    PeerJoined,
-    PeerReturned,
-    PeerUpdated,
-    RecordRejected,
-)
-from meshnode.membership.awareness import STALLED, Awareness
+from meshnode.membership.acceptance import Acceptance
+from meshnode.membership.awareness import Awareness
 from meshnode.membership.board import Board
 from meshnode.membership.coordinates import LocalCoordinate
 from meshnode.membership.detector import Detector
 from meshnode.membership.effects import CloseLink, Deliver, Effect, Send
-from meshnode.membership.gossip import Gossip, News
+from meshnode.membership.gossip import Gossip
 from meshnode.membership.judge import Judge
-from meshnode.membership.links import Link
+from meshnode.membership.links import FAREWELL, SILENCE, SURPLUS, Link
 from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.picture import Picture
 from meshnode.membership.pings import Pings
 from meshnode.membership.publisher import Publisher
-from meshnode.membership.records import (
-    LEAST_MAX_PART_BYTES,
-    MAX_PART_BYTES,
-    NOTHING,
-    NodeEntry,
-    PartHead,
-    head_of,
-)
+from meshnode.membership.records import NOTHING, NodeEntry
 from meshnode.membership.relaying import Relaying
 from meshnode.membership.settings import MembershipSettings
+from meshnode.membership.stalls import Stalls
 from meshnode.membership.topology import Topology
-from meshnode.membership.trust import Rejection, Trust
+from meshnode.membership.trust import Trust
 from meshnode.membership.view import LinkFacts, MeshView, Status
 from proto.ids import NodeId
 from proto.messages import (
@@ -70,26 +55,9 @@ from proto.messages import (
     RowRequest,
     ViewHash,
 )
-from proto.parts import IdentityPart, Part, PartKind, Role, SignedPart
+from proto.parts import PartKind
 
-SURPLUS = frozenset({RefusalCode.LINK_LIMIT, RefusalCode.DUPLICATE_LINK, RefusalCode.BUSY})
-"""Ends of a link that say nothing about the peer's health."""
-FAREWELL = frozenset({RefusalCode.LEAVING, RefusalCode.REMOVED, RefusalCode.REVOKED, RefusalCode.IDENTITY_IN_USE})
-"""Ends of a link that say that it shall not come back by itself."""
-SILENCE = frozenset({"idle_timeout", "connection_lost"})
-"""Ends of a link that nobody spoke. A peer that said why it closed the link was alive to say so."""
 EXPIRE_INTERVAL_S = 60.0
-OVERLOAD_MEMORY_S = 0.1
-"""How long after a late wake-up RTT samples are dropped."""
-REPORT_STALL_S = 0.25
-"""Shorter stalls are noticed but not reported (the loop's own work stays below 50 ms)."""
-SUSPEND_S = 5.0
-"""A stall this long is called a suspend."""
-BOOT_CHANGES_TO_REPORT = 3
-BOOT_WINDOW_S = 60.0
-"""So many changes of boot id within the window are two processes, not restarts (notes: more than 2 in 60 s)."""
-MEASURE_SPACING_S = 5.2
-"""Between the two samples of a measurement on demand: spread enough to corroborate."""
 
 
 class Membership:
@@ -110,9 +78,11 @@ class Membership:
         self._relaying = Relaying(board)
         self._publisher = Publisher(board, self.awareness, coordinate, now)
         self._picture = Picture(board, self._topology, self._relaying)
+        self._acceptance = Acceptance(
+            board, self._publisher, self._gossip, self._judge, self._topology, self._relaying
+        )  # fmt: skip
+        self._stalls = Stalls(board, self.awareness, self._detector, self._judge)
         self._wire_parts()
-        self._stalled_at_s = -1.0
-        self._boots: dict[NodeId, list[tuple[float, bytes]]] = {}
         self._handlers: dict[type[Message], Callable[[NodeId, Any, float, float], None]] = {
             ViewHash: lambda peer, message, _, now: self._gossip.handle_view_hash(peer, message, now),
             Digest: lambda peer, message, _, now: self._gossip.handle_digest(peer, message, now),
@@ -219,11 +189,7 @@ class Membership:
 
     def poll(self, now: float) -> list[Effect]:
         """Runs everything due. A poll that comes late says that this process did not run."""
-        late_s = now - self._board.timers.next_due_s()
-        if late_s > self._board.settings.sample_lateness_s:
-            self._board.overloaded_until_s = now + OVERLOAD_MEMORY_S
-        if late_s > self._board.settings.lateness_s:
-            self._stalled(late_s, now)
+        self._stalls.polled_late(now - self._board.timers.next_due_s(), now)
         self._board.timers.run_due(now)
         return self._board.take_effects()
 
@@ -236,24 +202,8 @@ class Membership:
     def stalled(self, duration_s: float, now: float) -> list[Effect]:
         """This process did not run for `duration_s` (a blocked loop, a suspend): nobody is accused for a while.
         A late `poll` finds out by itself; this is for a driver that knows first."""
-        self._stalled(duration_s, now)
+        self._stalls.stalled(duration_s, now)
         return self._board.take_effects()
-
-    def _stalled(self, duration_s: float, now: float) -> None:
-        if now == self._stalled_at_s:
-            return
-        self._stalled_at_s = now
-        board = self._board
-        board.quiet_until_s = max(board.quiet_until_s, now + board.settings.grace_after_stall_s)
-        board.overloaded_until_s = now + OVERLOAD_MEMORY_S
-        self._detector.abandon()
-        self._judge.start_over(now)
-        worse = self.awareness.change(STALLED)
-        if duration_s >= REPORT_STALL_S:
-            cause = "suspend" if duration_s >= SUSPEND_S else "blocked event loop"
-            board.emit(NodeStalled(round(duration_s, 3), cause))
-            if worse:
-                board.emit(HealthChanged(self.awareness.score, f"stalled for {duration_s:.1f} s"))
 
     def _expire(self, _: None, now: float) -> None:
         self._board.timers.lazily_at(now + EXPIRE_INTERVAL_S, self._expire)
@@ -265,7 +215,8 @@ class Membership:
         """An authenticated link stands. `floor` is the incarnation that the peer holds against us: we go above it.
         Again for a peer that has one already: the new link took the old one's place."""
         board = self._board
-        self._stop_timing(board.links.get(peer))
+        if (replaced := board.links.get(peer)) is not None:
+            replaced.stop_timing()
         link = Link(peer, facts, now)
         board.links[peer] = link
         board.store.changes += 1
@@ -286,7 +237,7 @@ class Membership:
         if link is None:
             return board.take_effects()
         board.store.changes += 1
-        self._stop_timing(link)
+        link.stop_timing()
         self._detector.unlinked(peer)
         self._relaying.carrier_lost(peer)
         self._publisher.link_ended(link, now)
@@ -297,11 +248,6 @@ class Membership:
                 self._detector.end_burst(peer)
                 self._detector.burst(peer, now)
         return board.take_effects()
-
-    @staticmethod
-    def _stop_timing(link: Link | None) -> None:
-        if link is not None and link.rtt_timer is not None:
-            link.rtt_timer.cancel()
 
     def dial_failed(self, peer: NodeId, reason: str, now: float) -> list[Effect]:
         """No address of `peer` answered, or it refused."""
@@ -363,7 +309,7 @@ class Membership:
 
     def _on_delta(self, peer: NodeId, delta: Delta, _: float, now: float) -> None:
         for signed in delta.parts:
-            self._take_part(signed, peer, now)
+            self._acceptance.take(signed, peer, now)
         for claim in delta.claims:
             if claim.subject != self._board.node:
                 self._judge.hear_claim(claim, peer, now)
@@ -381,127 +327,6 @@ class Membership:
     def _on_row(self, peer: NodeId, row: Row, _: float, now: float) -> None:
         self._picture.asked_rows[peer] = (now, {entry.peer: entry for entry in row.entries})
         self._board.store.changes += 1
-
-    # --- accepting parts ---
-
-    def _take_part(self, signed: SignedPart, via: NodeId, now: float) -> None:
-        """One relayed part: skipped if it is no news, verified once, stored, and its consequences drawn."""
-        head = head_of(signed)
-        if head is None or (len(signed.body) > LEAST_MAX_PART_BYTES and len(signed.body) > MAX_PART_BYTES[signed.kind]):
-            self._reject(head, signed, via, "malformed" if head is None else "too large")
-            return
-        entry = self._board.store.get(NodeId(head.node))
-        if not self._is_news(entry, head, signed, via, now):
-            return
-        opened = self._board.trust.open_part(signed)
-        if isinstance(opened, Rejection):
-            self._reject(head, signed, via, f"{opened.reason} {opened.text}".strip())
-        elif head.node == self._board.node:
-            self._publisher.foreign_part(opened, via, now)
-        elif entry is None:
-            self._welcome(opened, signed, via, now)
-        else:
-            self._update(entry, opened, signed, via, now)
-
-    def _is_news(self, entry: NodeEntry | None, head: PartHead, signed: SignedPart, via: NodeId, now: float) -> bool:
-        """Whether the part is worth verifying; a stale one about the dead is answered with the accusation."""
-        order = (head.incarnation, head.version)
-        if head.node == self._board.node:
-            if head.incarnation < self._board.incarnation:
-                # Said in an earlier life; this one may not have said its part of that kind yet.
-                return False
-            held = self._publisher.entry.order_of(signed.kind)
-            return order > held or (
-                signed.kind is PartKind.IDENTITY and order == held and self._is_another_boot(signed)
-            )
-        if entry is None:
-            return signed.kind is PartKind.IDENTITY and head.incarnation > self._board.store.floor_of(NodeId(head.node))
-        if entry.is_live:
-            return order > entry.order_of(signed.kind)
-        if signed.kind is not PartKind.IDENTITY:
-            return False
-        if head.incarnation > entry.incarnation:
-            return True
-        is_goodbye = head.incarnation == entry.incarnation and order > entry.order_of(signed.kind)
-        if entry.status is Status.DEAD and is_goodbye:
-            return True
-        self._gossip.answer_with_accusation(via, entry, now)
-        return False
-
-    def _is_another_boot(self, signed: SignedPart) -> bool:
-        own = self._publisher.entry.identity_signed
-        return own is not None and own.body != signed.body
-
-    def _welcome(self, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
-        """The first identity of a node: it joins, or returns after its tombstone was forgotten. A goodbye of somebody
-        unknown is nobody's news."""
-        if not isinstance(part, IdentityPart) or part.left:
-            return
-        node = NodeId(part.node)
-        role = self._board.trust.role_of(node) or Role.CLIENT
-        floor = self._board.store.floor_left_by(node)
-        entry = self._board.store.add(node, role, part.incarnation, now)
-        if entry is None:
-            self._board.emit(RecordRejected(node, via, "identity", "the mesh holds all the nodes it may"))
-            return
-        self._board.store.put(entry, signed, part, now)
-        self._note_boot(entry, part, now)
-        if node in self._board.links:
-            entry.heard_at_s = now
-        if floor is None:
-            self._board.emit(PeerJoined(node, str(role), part.incarnation, None))
-        else:
-            self._board.emit(PeerReturned(node, part.incarnation, floor.was.value, now - floor.since_s))
-        self._gossip.learned(entry, signed, via, News.FRESH, now)
-        self._topology.learned(node, now)
-
-    def _update(self, entry: NodeEntry, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
-        """A newer part of a known node."""
-        if not entry.is_live and not (
-            isinstance(part, IdentityPart) and (part.left or part.incarnation > entry.incarnation)
-        ):
-            self._gossip.answer_with_accusation(via, entry, now)
-            return
-        news = News.ROUTINE
-        if isinstance(part, IdentityPart):
-            news = self._news_of(entry, part)
-            entry.role = self._board.trust.role_of(entry.node) or entry.role
-            self._note_boot(entry, part, now)
-        self._board.store.put(entry, signed, part, now)
-        if isinstance(part, IdentityPart):
-            self._judge.owner_says(entry, part, now)
-        self._board.emit(PeerUpdated(entry.node, str(signed.kind), part.incarnation, part.version))
-        self._gossip.learned(entry, signed, via, news, now)
-
-    def _news_of(self, entry: NodeEntry, part: IdentityPart) -> News:
-        if part.left or entry.status is not Status.ALIVE or entry.node in self._judge.cases:
-            return News.URGENT
-        return News.FRESH if part.incarnation > entry.incarnation else News.ROUTINE
-
-    def _note_boot(self, entry: NodeEntry, part: IdentityPart, now: float) -> None:
-        """Two processes with one key show as boot ids that take turns."""
-        held = entry.identity
-        if held is None or held.boot_id == part.boot_id:
-            return
-        self._relaying.restarted(entry.node, now)
-        changes = [(at, boot) for at, boot in self._boots.get(entry.node, []) if now - at < BOOT_WINDOW_S]
-        changes.append((now, part.boot_id))
-        self._boots[entry.node] = changes
-        boots = [boot for _, boot in changes]
-        if len(changes) >= BOOT_CHANGES_TO_REPORT and len(set(boots)) < len(boots):
-            self._board.emit(
-                PeerIdentityConflict(
-                    entry.node,
-                    ", ".join(part.addresses) or "unknown",
-                    ", ".join(held.addresses) or "unknown",
-                    "two processes run with this node's key: stop one, or give it an own state directory",
-                )
-            )
-            self._boots[entry.node] = []
-
-    def _reject(self, head: PartHead | None, signed: SignedPart, via: NodeId, reason: str) -> None:
-        subject = head.node[:64] if head is not None else "unknown"
-        self._board.emit(RecordRejected(subject, via, signed.kind.value, reason))
 
     # --- the local node's word ---
 
@@ -537,10 +362,7 @@ class Membership:
         board = self._board
         for peer in peers:
             if peer in board.links:
-                self._pings.datagram(peer, now, rtt=True)
-                board.timers.at(now + MEASURE_SPACING_S, self._measure_again, peer)
-                if board.is_large:
-                    board.send(peer, RowRequest(board.nonce()), coalesce="row_request")
+                self._pings.measure(peer, now)
             elif peer != board.node and board.live_entry(peer) is not None:
                 self._topology.dial_now(peer, now)
         return board.take_effects()
@@ -550,10 +372,6 @@ class Membership:
         if peer not in self._board.links:
             self._topology.called(peer, address, now)
         return self._board.take_effects()
-
-    def _measure_again(self, peer: NodeId, now: float) -> None:
-        if peer in self._board.links:
-            self._pings.datagram(peer, now, rtt=True)
 
     def send(self, peer: NodeId, message: Message, now: float) -> list[Effect]:
         """Sends another room's control message by the best path: the link, else a relayed path, else nothing."""
@@ -575,7 +393,7 @@ class Membership:
             self._relaying.drop(node)
             self._relaying.carrier_lost(node)
             self._picture.asked_rows.pop(node, None)
-            self._boots.pop(node, None)
+            self._acceptance.forget(node)
             board.store.remove(node)
             if node in board.links:
                 board.effects.append(CloseLink(node, RefusalCode.REMOVED, "this node was removed from the mesh"))

@@ -22,7 +22,7 @@ from meshnode.membership.coordinates import LocalCoordinate
 from meshnode.membership.links import Link
 from meshnode.membership.rtt import RttEstimator
 from proto.ids import NodeId
-from proto.messages import Ack, Ping
+from proto.messages import Ack, Ping, RowRequest
 
 if TYPE_CHECKING:
     from meshnode.membership.detector import Detector
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FIRST_SAMPLES_S = (1.0, 5.5, 6.5, 8.0)
 """Timed pings after the first one at link-up; the second makes two samples spread over more than 5 s, and those after
 it are left out where it has."""
+MEASURE_SPACING_S = 5.2
+"""Between the two samples of a measurement on demand: spread enough to corroborate."""
 JITTER = 0.2
 PROBED_INTERVAL = 1.5
 MAX_HOLD_US = 600_000_000
@@ -64,6 +66,17 @@ class Pings:
         accused_at = self.judge.accused_incarnation(peer)
         self._board.send_datagram(peer, Ping(nonce, self._board.incarnation, rtt, accused_at))
         return nonce
+
+    def measure(self, peer: NodeId, now: float) -> None:
+        """Samples the RTT to a linked peer at once and again later; in a large mesh it is asked for its row, too."""
+        self.datagram(peer, now, rtt=True)
+        self._board.timers.at(now + MEASURE_SPACING_S, self._measure_again, peer)
+        if self._board.is_large:
+            self._board.send(peer, RowRequest(self._board.nonce()), coalesce="row_request")
+
+    def _measure_again(self, peer: NodeId, now: float) -> None:
+        if peer in self._board.links:
+            self.datagram(peer, now, rtt=True)
 
     def reliable(self, peer: NodeId, now: float) -> int:
         """One ping on the control stream: gets through where datagrams are lost or blocked; gives no RTT sample."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meshnode.membership.machine import Membership
+from meshnode.membership.acceptance import Acceptance
 from meshnode.simulation import Report, UnknownScenario, run_scenario, scenarios
 
 QUICK = (
@@ -95,7 +95,7 @@ def replayed(seed: int, string_hashes: str) -> dict[str, Any]:
 
 def test_broken_rule_ends_the_run_and_names_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that takes every record for news: what the rules are there for."""
-    monkeypatch.setattr(Membership, "_is_news", lambda *_: True)
+    monkeypatch.setattr(Acceptance, "_is_news", lambda *_: True)
     report = run_scenario("hostile-member", seed=3)
     assert not report.passed
     assert report.broken is not None
