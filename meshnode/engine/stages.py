@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -32,6 +33,8 @@ from meshnode.split import Held
 from meshnode.tunnel import LoopbackStream, Tunnel, splice
 from proto.messages import Fence, StageReport, StageState
 
+HASH: Final = 16
+"""Hex digits that a tensor's file in the cache is named by."""
 READY_S: Final = 60.0
 """How long a tunnel waits for its stage's server: a coordinator may be quicker than the worker's own start."""
 MAX_TEXT: Final = 500
@@ -44,6 +47,8 @@ class _Stage:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ready: anyio.Event = field(default_factory=anyio.Event)
     reached: bool = False
+    kept_bytes: int = 0
+    """Of tensors that the server has by hash."""
     server_pid: int | None = None
     process: EngineProcess | None = None
     passage: Passage | None = None
@@ -133,6 +138,7 @@ class Stages:
                 stage.process = process
                 if await self._comes_up(stage, process):
                     stage.passage = Passage(ours)
+                    stage.kept_bytes = _kept_bytes(cache)
                     self._ready(stage, process, cache)
                     await self._until_reached(stage, process)
                 ending = await process.wait()
@@ -147,7 +153,7 @@ class Stages:
         while process.is_running and not stage.reached:
             with anyio.move_on_after(TELL_AGAIN_S):
                 await process.wait()
-            self._report(stage.held, StageState.READY)
+            self._report_ready(stage)
 
     async def _comes_up(self, stage: _Stage, process: EngineProcess) -> bool:
         try:
@@ -171,7 +177,7 @@ class Stages:
                 tcp_only=self._engine.confinement.sockets, cached_weights=cache is not None,
             )
         )  # fmt: skip
-        self._report(held, StageState.READY)
+        self._report_ready(stage)
 
     def _orders(self, held: Held, passage_fd: int, cache: str | None) -> StageOrders:
         engine = self._engine
@@ -192,5 +198,14 @@ class Stages:
             StageReport(held.model, held.fence, StageState.FILLING, done_bytes, total_bytes, fetching=fetching)
         )  # fmt: skip
 
+    def _report_ready(self, stage: _Stage) -> None:
+        """With the bytes that need not be sent, so that the coordinator can tell how far it has loaded."""
+        held, kept_bytes = stage.held, stage.kept_bytes
+        self._tell(StageReport(held.model, held.fence, StageState.READY, kept_bytes, kept_bytes))
+
     def _report(self, held: Held, state: StageState, text: str = "") -> None:
         self._tell(StageReport(held.model, held.fence, state, text=text[:MAX_TEXT]))
+
+
+def _kept_bytes(cache: str | None) -> int:
+    return 0 if cache is None else sum(file.stat().st_size for file in Path(cache).iterdir() if len(file.name) == HASH)
