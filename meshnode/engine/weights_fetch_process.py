@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fetch(orders: FetchOrders, talk: Talk, speaker: Speaker) -> None:
-    manifest, tensors = _listed(talk, orders)
+    manifest, tensors = listed(talk, orders.ranges, orders.most_bytes)
     name = folder_name(orders.source, manifest)
     folder = FetchedFolder(Path(orders.root) / name)
     total = sum(tensor.size_bytes for tensor in tensors)
@@ -141,26 +141,26 @@ def _fill(
 # --- the list ------------------------------------------------------------------------------------------------------
 
 
-def _listed(talk: Talk, orders: FetchOrders) -> tuple[str, list[TensorSize]]:
+def listed(talk: Talk, ranges: Sequence[tuple[int, int]], most_bytes: int) -> tuple[str, list[TensorSize]]:
     """The manifest and every tensor of the source's lists. Raises `WireError` for what can't be this stage's."""
     tensors: list[TensorSize] = []
     manifest = ""
-    judge = ListJudge(orders.ranges, orders.most_bytes)
+    judge = _ListJudge(ranges, most_bytes)
     while True:
-        listed = _heard(talk, WeightsList)
-        if manifest not in ("", listed.manifest):
-            raise WireError("weights_list", "manifest", listed.manifest, manifest)
-        manifest = listed.manifest
-        for tensor in listed.tensors:
+        part = _heard(talk, WeightsList)
+        if manifest not in ("", part.manifest):
+            raise WireError("weights_list", "manifest", part.manifest, manifest)
+        manifest = part.manifest
+        for tensor in part.tensors:
             judge.take(tensor)
-        tensors += listed.tensors
-        if not listed.more:
+        tensors += part.tensors
+        if not part.more:
             return manifest, tensors
-        if not listed.tensors:
+        if not part.tensors:
             raise WireError("weights_list", "tensors", "none, and more to come", "at least one")
 
 
-class ListJudge:
+class _ListJudge:
     """Judges what a source lists for a stage with layers [start, end) of each of `ranges` that has `most_bytes`."""
 
     def __init__(self, ranges: Sequence[tuple[int, int]], most_bytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from making_weights import (
 )
 
 from meshnode.engine import weights_fetch
+from meshnode.engine.weights_fetch_process import listed
 from meshnode.engine.weights_folder import About, FetchedFolder
 from meshnode.engine.weights_talk import Talk, TalkBroken
 from meshnode.events import (
@@ -36,7 +38,7 @@ from meshnode.events import (
     WeightsRemoved,
     WeightsSkipped,
 )
-from meshnode.tunnel import Opening, Purpose
+from proto.errors import WireError
 from proto.parts import FetchedLayers
 from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
 
@@ -181,13 +183,16 @@ async def test_part_of_other_bytes_is_no_beginning(place: Path, tasks: Tasks) ->
     assert worker.received_bytes > LARGE_BYTES
 
 
-async def test_coordinator_that_is_never_reached_leaves_it_to_the_engine(place: Path, tasks: Tasks) -> None:
+async def test_coordinator_that_is_never_reached_leaves_it_to_the_engine(
+    place: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = a_worker(place, tasks, Source(place, 0, 1))
-    worker.cuts = [0] * (weights_fetch.TRIES + 1)
+    monkeypatch.setattr(weights_fetch, "TRIES", 2)
+    worker.cuts = [0, 0, 0]
     assert await worker.fetch(a_stage("one", 0, 1)) is None
-    assert len(worker.of(WeightsInterrupted)) == weights_fetch.TRIES
+    assert len(worker.of(WeightsInterrupted)) == 2
     (skipped,) = worker.of(WeightsSkipped)
-    assert f"({weights_fetch.TRIES} tries)" in skipped.reason
+    assert "(2 tries)" in skipped.reason
 
 
 # --- bounds and rooms ------------------------------------------------------------------------------------------------
@@ -305,16 +310,22 @@ def raw(name: str, size_bytes: int) -> bytes:
         pytest.param([a_tensor(size_bytes=10**17)], "the stage has reserved", id="more than the stage holds"),
     ],
 )
-async def test_list_that_cannot_be_this_stages_is_refused_before_a_byte_is_asked_for(
-    place: Path, tasks: Tasks, said: bytes | list[TensorSize], reason: str
-) -> None:
+def test_list_that_cannot_be_this_stages_is_a_wire_error(said: bytes | list[TensorSize], reason: str) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        if isinstance(said, bytes):
+            there.sendall(said)
+        else:
+            Talk(there).say(WeightsList(MANIFEST, tuple(said), False))
+        with pytest.raises(WireError, match=re.escape(reason)):
+            listed(Talk(here), ((0, 2),), 10 * LARGE_BYTES)
+
+
+async def test_source_that_breaks_the_rules_is_asked_for_nothing_and_named(place: Path, tasks: Tasks) -> None:
     asked: list[object] = []
 
     def script(talk: Talk) -> None:
-        if isinstance(said, bytes):
-            talk._end.sendall(said)
-        else:
-            talk.say(WeightsList(MANIFEST, tuple(said), False))
+        talk.say(WeightsList(MANIFEST, (a_tensor(UP[2]),), False))
         try:
             asked.append(talk.hear([WeightsRequest]))
         except TalkBroken:
@@ -323,9 +334,9 @@ async def test_list_that_cannot_be_this_stages_is_refused_before_a_byte_is_asked
     worker = Worker(place, tasks, scripted(script), None)
     assert await worker.fetch(a_stage("one", 0, 2)) is None
     (rejected,), (skipped,) = worker.of(WeightsRejected), worker.of(WeightsSkipped)
-    assert rejected.peer == COORDINATOR
-    assert reason in rejected.reason
-    assert reason in skipped.reason
+    assert (rejected.peer, rejected.again) == (COORDINATOR, False)
+    assert "one of layers 0-1" in rejected.reason
+    assert rejected.reason in skipped.reason
     assert list((place / "weights").iterdir()) == []
     assert asked == [None]
 
@@ -348,27 +359,3 @@ async def test_tensor_of_another_size_than_listed_is_refused(place: Path, tasks:
     assert await worker.fetch(a_stage("one", 0, 2)) is None
     (rejected,) = worker.of(WeightsRejected)
     assert f"'{UP[0]}' of {10**15} bytes" in rejected.reason
-
-
-# --- the source's side -----------------------------------------------------------------------------------------------
-
-
-async def test_source_gives_what_it_listed_and_nothing_else(place: Path, tasks: Tasks) -> None:
-    source = Source(place, 0, 1)
-    heard: list[object] = []
-    here, there = socket.socketpair()
-    tasks.start_soon(source.serve, there, Opening(Purpose.WEIGHTS, "one"))
-
-    def talk_to() -> None:
-        with here:
-            talk = Talk(here)
-            heard.append(talk.hear([WeightsList]))
-            talk.say(WeightsRequest(UP[2], 0, None))
-            heard.append(talk.hear([WeightsEnd, WeightsTensor]))
-
-    await anyio.to_thread.run_sync(talk_to)
-    listed, ended = heard
-    assert isinstance(listed, WeightsList)
-    assert listed.tensors == (a_tensor(),)
-    assert isinstance(ended, WeightsEnd)
-    assert "a tensor of the list" in ended.reason
