@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from meshnode.transport.addresses import MalformedAddress, parse_address
+import anyio
+
+from meshnode.transport.addresses import MalformedAddress, SocketName, parse_address
 from meshnode.transport.dialler import Target
 from meshnode.transport.dialling import Dial, Purpose
 from meshnode.transport.handshake import DialHandshake, LocalSide
 from meshnode.transport.link import Link
-from meshnode.transport.redemption import Redemption
+from meshnode.transport.redemption import Redeemed, Redemption
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.switchboard import Switchboard
 from proto.ids import NodeId
 
 UNREACHABLE = "unreachable"
+MOVE_PAUSE_S = 2.0
+"""Shortest time between two dials to an address at which a linked peer was heard."""
+REDEEM_DEADLINE_S = 30.0
 
 
 class DialBook:
@@ -84,17 +89,26 @@ class DialBook:
         self._dials[peer] = self._dial(targets, purpose, lambda dial: self.lose(dial, UNREACHABLE), None)
         self._dials[peer].start()
 
-    def start_redeeming(self, redemption: Redemption) -> Dial:
-        """Try to redeem; `stop` it in any case."""
+    async def redeem(self, redemption: Redemption) -> Redeemed:
+        """Try to redeem, within `REDEEM_DEADLINE_S`. Raises `JoinRefused`."""
         dial = self._dial(redemption.targets, Purpose.REDEEM, lambda _: redemption.lose(), self._tried)
         self._redemptions[dial] = redemption
         dial.start()
-        return dial
+        try:
+            with anyio.move_on_after(REDEEM_DEADLINE_S):
+                await redemption.finished.wait()
+        finally:
+            self._redemptions.pop(dial, None)
+            dial.cancel()
+        return redemption.result(dial.outcomes())
 
-    def stop(self, dial: Dial) -> None:
-        """A redemption is over."""
-        self._redemptions.pop(dial, None)
-        dial.cancel()
+    def follow(self, link: Link, source: SocketName) -> None:
+        """The peer of a dialled, standing link was heard at `source`: dial it there, unless that is being done."""
+        now_s = self._clock()
+        peer = link.expected
+        if peer is not None and peer not in self._dials and now_s - link.moved_hint_s >= MOVE_PAUSE_S:
+            link.moved_hint_s = now_s
+            self.start(peer, [Target(peer, source)], Purpose.MOVE)
 
     def cancel(self, peer: NodeId) -> None:
         """No dial to `peer` is needed any more."""

@@ -2,7 +2,8 @@
 
 What lives here: `Endpoint`: dialling, accepting, sending, closing, redeeming, and telling the observer what happens.
 What does not: the parts it is made of: packets and timers (`switchboard`), one connection (`link`, `channel`,
-`handshake`), one dial (`dialling`), which of two links stays (`judge`, `link_table`), invites (`redemption`).
+`handshake`), one dial (`dialling`), which of two links stays (`judge`, `link_table`), two processes with one key
+(`doubles`), invites (`redemption`).
 
 Used as `async with Endpoint(...) as endpoint:`. Everything runs in the event loop's thread, in callbacks; no task is
 started. Leaving the block says `leaving` on every link, waits until that is read or `CLOSE_S` is over, and frees the
@@ -24,31 +25,28 @@ from meshnode.transport.channel import CONNECTION_LOST
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.counters import Counters
 from meshnode.transport.dial_book import UNREACHABLE, DialBook
-from meshnode.transport.dialler import NO_ANSWER, Target
+from meshnode.transport.dialler import NO_ANSWER
 from meshnode.transport.dialling import Purpose
+from meshnode.transport.doubles import Doubles
 from meshnode.transport.handshake import AcceptHandshake, LocalSide, Proved, Welcomed
 from meshnode.transport.judge import Judge
-from meshnode.transport.life import is_about, proves_double, proves_life, sign_of_life
 from meshnode.transport.link import Link, Stage
 from meshnode.transport.rate_limit import Overrun
-from meshnode.transport.redemption import Redeemed, Redemption
+from meshnode.transport.redemption import Redeemed, Redemption, answer_token
 from meshnode.transport.reports import Reports
 from meshnode.transport.settings import TransportSettings
 from meshnode.transport.streams import LinkStream
 from meshnode.transport.switchboard import Switchboard
 from meshnode.transport.trial import SIZED, TrialWatch, trial_packet
 from proto.errors import WireError
-from proto.ids import BootId, MeshId, NodeId
-from proto.messages import IdentityConflict, LifeProof, LifeRequest, LifeSign, Message, Refusal, RefusalCode
+from proto.ids import MeshId, NodeId
+from proto.messages import IdentityConflict, LifeRequest, LifeSign, Message, Refusal, RefusalCode
 from proto.parts import Role
 from proto.versions import OURS, VersionRange
 
 CLOSE_S = 0.6
 """Longest time that closing takes, whatever the peers do."""
 NONCE_BYTES = 32
-MOVE_PAUSE_S = 2.0
-"""Shortest time between two dials to an address at which a linked peer was heard."""
-REDEEM_DEADLINE_S = 30.0
 
 
 class Endpoint:
@@ -86,7 +84,10 @@ class Endpoint:
             own_chain=gate.own_chain,
             check_chain=gate.check_chain,
         )
-        self._reports = Reports(identity.node, observer, clock, self._proves_double)
+        self._doubles = Doubles(
+            identity, mesh, clock, send=self.send, own_addresses=lambda: self.bound_addresses
+        )  # fmt: skip
+        self._reports = Reports(identity.node, observer, clock, self._doubles.is_proved)
         self._empty = anyio.Event()
         self._take_stream: Callable[[NodeId, LinkStream], None] = lambda _, stream: stream.abandon()
         self._take_call: Callable[[bytes, SocketName], None] = lambda data, source: None
@@ -102,7 +103,7 @@ class Endpoint:
             self._settings,
             self._clock,
             installed=self._installed,
-            conflicting=self._conflicting,
+            conflicting=lambda old, new, proof: self._doubles.refuse_newer(old, new, proof, self._reports),
         )
         self._dials = DialBook(
             self._local,
@@ -227,21 +228,12 @@ class Endpoint:
 
         The link is closed again: the node comes back as a member. Raises `JoinRefused`.
         """
-        return await self._redeem(Redemption.of_invite(token, role, self._identity.node, self._mesh))
+        return await self._dials.redeem(Redemption.of_invite(token, role, self._identity.node, self._mesh))
 
     async def apply(self, text: str, role: Role | None, member: NodeId, addresses: Sequence[str]) -> Redeemed:
         """Say `text` to `member`, whose key is pinned, as one says a token: a step of asking for approval. Raises
         `JoinRefused`, with `approval_pending` where the next step is due."""
-        return await self._redeem(Redemption.at(text, role, member, addresses))
-
-    async def _redeem(self, redemption: Redemption) -> Redeemed:
-        dial = self._dials.start_redeeming(redemption)
-        try:
-            with anyio.move_on_after(REDEEM_DEADLINE_S):
-                await redemption.finished.wait()
-        finally:
-            self._dials.stop(dial)
-        return redemption.result(dial.outcomes())
+        return await self._dials.redeem(Redemption.at(text, role, member, addresses))
 
     # --- LinkOwner --------------------------------------------------------------------------------------------------
 
@@ -255,21 +247,18 @@ class Endpoint:
 
     def secured(self, link: Link) -> None:
         """See `LinkOwner`."""
-        dial = self._dials.of(link)
-        if dial is not None:
+        if (dial := self._dials.of(link)) is not None:
             dial.secured(link)
 
     def wrong_peer(self, link: Link, answered_as: NodeId | None) -> None:
         """See `LinkOwner`."""
         self._reports.wrong_peer(link, answered_as)
-        dial = self._dials.of(link)
-        if dial is not None:
+        if (dial := self._dials.of(link)) is not None:
             dial.failed(link, "answered_as_another_node")
 
     def progressed(self, link: Link) -> None:
         """See `LinkOwner`."""
-        dial = self._dials.of(link)
-        if dial is not None:
+        if (dial := self._dials.of(link)) is not None:
             dial.progressed(link)
 
     def accepted(self, link: Link, *, validated: bool) -> None:
@@ -280,9 +269,10 @@ class Endpoint:
         """See `LinkOwner`."""
         self._switchboard.settled(link)
         if proved.peer == self._identity.node:
-            self._refuse_double(link, proved.boot_id)
+            self._doubles.refuse_own(link, proved.boot_id, self._reports)
         elif proved.token is not None:
-            self._serve_token(link, proved.peer, proved.token, proved.role)
+            answer = self._gate.redeem(proved.token, proved.peer, link.address_text(), proved.role)
+            answer_token(link, answer, self._observer.peer_floor(proved.peer), self._clock())
         else:
             self._judge.arrive(link, own_dial_leads=self._dials.leads(proved.peer))
 
@@ -334,13 +324,11 @@ class Endpoint:
             return
         match message:
             case IdentityConflict():
-                proved = proves_double(self._identity, self._mesh, link.peer, message.challenge)
-                self._reports.told_of_rival(link, message, proved=proved)
+                self._doubles.told(link, message, self._reports)
             case LifeRequest():
-                if (sign := sign_of_life(self._identity, self._mesh, message.newcomer)) is not None:
-                    self.send(link.peer, sign, "life_sign")
+                self._doubles.asked(link.peer, message)
             case LifeSign():
-                if proves_life(link.peer, self._mesh, message.proof, BootId(message.newcomer)):
+                if self._doubles.is_sign(link, message):
                     self._judge.proved_alive(link, message)
             case _:
                 self._observer.message(link.peer, message, received_at_s)
@@ -371,13 +359,8 @@ class Endpoint:
     def moved_hint(self, link: Link, source: SocketName) -> None:
         """See `SwitchboardOwner`. The connection id it came with was known to the peer and to whoever watches the path,
         so the address is tried like any other: with a dial of our own, and the key pinned."""
-        now_s = self._clock()
-        peer = link.expected
-        if peer is None or not self._judge.is_current(link) or peer in self._dials:
-            return
-        if now_s - link.moved_hint_s >= MOVE_PAUSE_S:
-            link.moved_hint_s = now_s
-            self._dials.start(peer, [Target(peer, source)], Purpose.MOVE)
+        if self._judge.is_current(link):
+            self._dials.follow(link, source)
 
     def path_error(self, link: Link, reason: str) -> None:
         """See `SwitchboardOwner`. Whoever is on the path can forge such a sign: it ends an attempt, never a link."""
@@ -438,44 +421,6 @@ class Endpoint:
         is_linked = self._judge.current(peer) is not None or self._judge.is_judging(peer) or peer in self._dials
         if purpose is Purpose.LINK and not is_linked:
             self._observer.dial_failed(peer, reason)
-
-    def _serve_token(self, link: Link, joiner: NodeId, token: str, role: Role | None) -> None:
-        answer = self._gate.redeem(token, joiner, link.address_text(), role)
-        if not isinstance(answer, Refusal):
-            link.welcome(peer_floor=self._observer.peer_floor(joiner), now_s=self._clock(), issued_chain=answer)
-        elif answer.code is RefusalCode.TOO_MANY_FAILURES:
-            # Silence: whoever guesses learns nothing, not even that it is being limited.
-            link.channel.abandon("too many failed invites from this source")
-        else:
-            link.refuse(answer, self._clock())
-
-    def _refuse_double(self, link: Link, boot_id: BootId) -> None:
-        """The dialler has this node's own key."""
-        now_s = self._clock()
-        if boot_id == self._identity.boot_id:
-            link.refuse(Refusal(RefusalCode.NAMES_SELF, "this node dialled itself"), now_s)
-            return
-        here, there = ", ".join(self.bound_addresses), link.address_text()
-        self._reports.conflict(self._identity.node, here, there)
-        sentence = "a living process with this node's key answers here"
-        sign = sign_of_life(self._identity, self._mesh, boot_id)
-        proof = None if sign is None else sign.proof
-        link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here, proof), now_s)
-
-    def _proves_double(self, refusal: Refusal) -> bool:
-        return proves_life(self._identity.node, self._mesh, refusal.life, self._identity.boot_id)
-
-    def _conflicting(self, old: Link, new: Link, proof: LifeProof | None) -> None:
-        assert new.peer is not None, "a judged link has a peer"
-        here, there = old.address_text(), new.address_text()
-        self._reports.conflict(new.peer, here, there)
-        # Both processes hear of it with both addresses: the old one goes on, the new one is refused. What would not be
-        # believed is not sent: the old one was no peer yet when the new one was challenged, or the new one was dialled.
-        signed = new.signed_challenge()
-        if signed is not None and is_about(signed.nonce, self._mesh, old.boot_id):
-            self.send(new.peer, IdentityConflict(here, there, signed))
-        sentence = "another living process has this node's key"
-        new.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, sentence, there, here, proof), self._clock())
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Getting into a mesh by an invite token.
 
-What lives here: `Redemption`, one try over all the addresses of a token, and its outcomes. What does not: what a token
-is worth (the member's `AdmissionGate`), what is done with the credential (the daemon). Used by `Endpoint.redeem`.
+What lives here: `Redemption`, one try over all the addresses of a token, its outcomes, and how a member hands over its
+answer (`answer_token`). What does not: what a token is worth (the member's `AdmissionGate`), what is done with the
+credential (the daemon). Used by the endpoint.
 
 A counted token is redeemed at its issuer only, an unlimited one at any member it pins. All addresses race; the one that
 leads proves that it holds a pinned member's key before it is sent the token. An address that accepts and never answers
@@ -19,6 +20,7 @@ import anyio
 
 from meshnode.transport.addresses import MalformedAddress, parse_address
 from meshnode.transport.dialler import Target
+from meshnode.transport.link import Link
 from proto.errors import WireError
 from proto.ids import MeshId, NodeId, short
 from proto.messages import Refusal, RefusalCode
@@ -132,3 +134,14 @@ def _names(addresses: Sequence[str]) -> list[tuple[str, int] | tuple[str, int, i
             # Signed by the issuer, so it is its mistake, and the other addresses may do.
             continue
     return found
+
+
+def answer_token(link: Link, answer: tuple[bytes, ...] | Refusal, peer_floor: int, now_s: float) -> None:
+    """The member's side: hand the chain that was issued, or the refusal, to the joiner behind `link`."""
+    if not isinstance(answer, Refusal):
+        link.welcome(peer_floor=peer_floor, now_s=now_s, issued_chain=answer)
+    elif answer.code is RefusalCode.TOO_MANY_FAILURES:
+        # Silence: whoever guesses learns nothing, not even that it is being limited.
+        link.channel.abandon("too many failed invites from this source")
+    else:
+        link.refuse(answer, now_s)
