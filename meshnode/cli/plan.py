@@ -74,7 +74,9 @@ def _export(engine: str, outcome: Json, model: str, peers: list[Json]) -> int:
     from meshnode.engine.export import NotExportable, llama_cpp_lines, vllm_lines
 
     names = {peer["node"]: peer["name"] for peer in peers}
-    hosts = {peer["node"]: peer["addresses"][0].rpartition(":")[0] for peer in peers if peer["addresses"]}
+    # llama.cpp's own endpoints have no IPv6 (ggml-rpc.cpp, `parse_endpoint`).
+    plain = {peer["node"]: [each for each in peer["addresses"] if not each.startswith("[")] for peer in peers}
+    hosts = {node: addresses[0].rpartition(":")[0] for node, addresses in plain.items() if addresses}
     file = model if "/" in model or model.endswith(".gguf") else f"{model}.gguf" if engine == "llama.cpp" else model
     try:
         is_llama = engine == "llama.cpp"

@@ -22,6 +22,8 @@ ALL_LAYERS = 999
 """More layers than any model has: everything lies on the devices named, as the plan says."""
 MAX_DEVICES = 16
 """llama.cpp holds at most this many devices and RPC servers (`GGML_RPC_MAX_SERVERS`, `llama_max_devices`)."""
+MAX_SERVER_DEVICES = MAX_DEVICES - 1
+"""llama-server's `--tensor-split` takes one less (common/arg.cpp)."""
 
 WATCHED: Final = ("--verbosity", "5", "--log-prefix", "--metrics", "--offline", "--no-webui")
 """What a node adds for itself: which layer lies where is told on the level of debugging only; each line of the log

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from meshnode.engine.commands import layer_counts, llama_server_command
-from meshnode.engine.devices import engine_device_names, is_card
+from meshnode.engine.commands import MAX_SERVER_DEVICES, cpu_needs_server, layer_counts, llama_server_command
+from meshnode.engine.devices import CPU, engine_device_names, is_card
 from meshnode.engine.model_process import EngineDevice
 from planner.constraints import Objective
 from planner.plan import CoordinatorPlan, SplitPlan, StageBytes, StagePlan
@@ -21,6 +21,8 @@ from planner.workload import CacheType, KvMode, Workload
 Json = dict[str, Any]
 RPC_PORT: Final = 50_052
 """llama.cpp's own default."""
+_OWN_CPU: Final = f"127.0.0.1:{RPC_PORT + 1}"
+"""The coordinator's CPU, where llama-server can't hold its layers itself."""
 
 
 class NotExportable(ValueError):
@@ -70,19 +72,25 @@ def llama_cpp_lines(outcome: Json, file: str, names: Mapping[str, str], hosts: M
     plan = plan_of(outcome)
     if plan.engine != "llama_cpp_rpc":
         raise NotExportable(f"the plan is for the engine profile {plan.engine}; plan with --engine llama_cpp_rpc")
+    if len(plan.stages) > MAX_SERVER_DEVICES:
+        stages = f"{len(plan.stages)} stages, and llama-server takes at most {MAX_SERVER_DEVICES} devices"
+        raise NotExportable(f"{stages}; plan with --max-stages {MAX_SERVER_DEVICES}")
     coordinator = plan.coordinator.node
+    own = _devices_on(plan, coordinator)
+    devices = _engine_devices(plan, names, hosts)
     lines = [
         "# llama.cpp's RPC protocol has no authentication: let rpc-server listen on loopback or a private network,",
         "# and carry it to the coordinator through ssh -L or WireGuard. `meshnode run` does all of this by itself.",
+        "# Newer builds of llama.cpp call rpc-server ggml-rpc-server. All nodes need the same build.",
     ]
     for node in (node for node in plan.nodes if node != coordinator):
         lines += ["", f"# on {_called(node, names)}", _worker_line(_devices_on(plan, node), hosts.get(node))]
-    try:
-        words = llama_server_command(plan, "llama-server", file, _engine_devices(plan, names, hosts), host="127.0.0.1")
-    except ValueError as error:
-        raise NotExportable(f"{error}; plan with --coordinator set to another node") from error
     lines += ["", f"# on {_called(coordinator, names)}, which coordinates"]
-    return [*lines, _environment(_devices_on(plan, coordinator)) + shlex.join(words)]
+    if _OWN_CPU in {device.endpoint for device in devices}:
+        words = ["rpc-server", "--host", "127.0.0.1", "--port", str(RPC_PORT + 1), "--device", CPU]
+        lines += ["# llama-server itself holds a model's first layers at most on the CPU", shlex.join(words)]
+    words = llama_server_command(plan, "llama-server", file, devices, host="127.0.0.1")
+    return [*lines, _environment(own) + shlex.join(words)]
 
 
 def vllm_lines(outcome: Json, file: str, names: Mapping[str, str]) -> list[str]:
@@ -118,12 +126,16 @@ def _environment(devices: Sequence[str]) -> str:
 
 
 def _engine_devices(plan: SplitPlan, names: Mapping[str, str], hosts: Mapping[str, str]) -> list[EngineDevice]:
+    """The plan's in stage order, as llama-server is told them."""
     own = iter(engine_device_names(_devices_on(plan, plan.coordinator.node)))
+    own_names = [next(own) if stage.node == plan.coordinator.node else "" for stage in plan.stages]
+    behind_server = cpu_needs_server(own_names)
     used: dict[str, int] = {}
     found = []
-    for stage, layers in zip(plan.stages, layer_counts(plan), strict=True):
-        if stage.node == plan.coordinator.node:
-            found.append(EngineDevice(layers, name=next(own)))
+    for stage, name, layers in zip(plan.stages, own_names, layer_counts(plan), strict=True):
+        if name:
+            is_behind = name == CPU and behind_server
+            found.append(EngineDevice(layers, endpoint=_OWN_CPU) if is_behind else EngineDevice(layers, name=name))
             continue
         index = used.get(stage.node, 0)
         used[stage.node] = index + 1

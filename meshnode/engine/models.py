@@ -26,7 +26,7 @@ from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
 from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
-from meshnode.engine.commands import MAX_DEVICES
+from meshnode.engine.commands import MAX_DEVICES, MAX_SERVER_DEVICES
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
@@ -228,8 +228,9 @@ class Models:
         local = self._package(run.model)
         if local is None:
             raise RunFailed(self._local, "its files are gone")
-        if len(run.plan.stages) > MAX_DEVICES:
-            raise RunFailed(self._local, f"{len(run.plan.stages)} stages, and llama.cpp takes at most {MAX_DEVICES}")
+        most = MAX_DEVICES if self._engine.llama_server is None else MAX_SERVER_DEVICES
+        if len(run.plan.stages) > most:
+            raise RunFailed(self._local, f"{len(run.plan.stages)} stages, and llama.cpp takes at most {most}")
         if self._engine.llama_server is None and run.plan.workload.lanes > 1:
             advice = f"{self._engine.version} serves one lane; use llama-server, or lanes 1"
             raise RunFailed(self._local, f"lanes {run.plan.workload.lanes}: {advice}")
@@ -371,19 +372,16 @@ class Models:
     def _check(self, run: Run, placed: Sequence[Placed]) -> None:
         """Raises `RunFailed` where layers are not where the plan has them."""
         problem = wrong_layers(run.report, placed)
-        for row in memory_rows(run.report, placed, run.plan, self._embedding_bytes(run.model)):
+        local = self._package(run.model)
+        for row in () if local is None else memory_rows(run.report, placed, run.plan, local.package.spec):
             self._emit(
                 SplitMemoryCheck(
                     run.model, run.fence.generation, row.node, row.device, row.weights, row.predicted_weights,
-                    row.cache, row.predicted_cache, row.compute, row.predicted_compute,
+                    row.cache, row.predicted_cache, row.compute, row.predicted_compute, row.mapped,
                 )
             )  # fmt: skip
         if problem is not None:
             raise RunFailed(self._local, problem)
-
-    def _embedding_bytes(self, model: str) -> int:
-        local = self._package(model)
-        return 0 if local is None else local.package.spec.embedding_bytes
 
     def _serving(self, run: Run, process: EngineProcess) -> None:
         run.state, run.percent = RunState.SERVING, 100

@@ -35,14 +35,22 @@ def test_llama_cpp_gets_a_line_for_each_node_with_the_plans_counts() -> None:
     assert "no authentication" in lines[0]
 
 
-def test_plan_that_llama_server_cannot_run_is_refused_with_what_would_be_right() -> None:
-    plan = a_plan((7, 11), nodes=["node1", "node0"], devices=["cpu", "cpu"])
-    outcome = plan.to_dict()
+def test_coordinators_cpu_after_other_stages_gets_a_server_of_its_own() -> None:
+    outcome = a_plan((7, 11), nodes=["node1", "node0"], devices=["cpu", "cpu"]).to_dict()
     outcome["coordinator"]["node"] = "node0"
-    with pytest.raises(NotExportable, match="only a model's first layers"):
-        llama_cpp_lines(outcome, "tiny.gguf", NAMES, HOSTS)
+    server, model = llama_cpp_lines(outcome, "tiny.gguf", NAMES, HOSTS)[-2:]
+    assert server == "rpc-server --host 127.0.0.1 --port 50053 --device CPU"
+    words = shlex.split(model)
+    assert words[words.index("--rpc") + 1] == "192.168.1.5:50052,127.0.0.1:50053"
+    assert words[words.index("--device") + 1] == "RPC0,RPC1"
+    assert words[words.index("--tensor-split") + 1] == "7,12"
+
+
+def test_plan_that_an_engine_cannot_run_is_refused_with_what_would_be_right() -> None:
+    with pytest.raises(NotExportable, match="--max-stages 15"):
+        llama_cpp_lines(a_plan((1,) * 16).to_dict(), "tiny.gguf", NAMES, HOSTS)
     with pytest.raises(NotExportable, match="--engine chain"):
-        vllm_lines(outcome, "tiny", NAMES)
+        vllm_lines(a_plan((7, 11)).to_dict(), "tiny", NAMES)
 
 
 def test_vllm_gets_its_partition() -> None:
