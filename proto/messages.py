@@ -409,7 +409,8 @@ class StageState(StrEnum):
 
 class StageReport(Message, frozen=True, tag="stage_report"):
     """A worker tells the coordinator of `fence` how its stage is. `text` says why it failed: the engine process's end
-    and its last words. `fetching`: what fills its weights cache comes from another node, not from files of its own."""
+    and its last words. `fetching`: what fills its weights cache comes from another node, not from files of its own. The
+    bytes of a `ready` one are those of tensors that it need not be sent."""
 
     model: WireText
     fence: Fence
