@@ -36,8 +36,9 @@ from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import lead_to_devices, model_command
 from meshnode.engine.runs import Run, RunFailed, RunState
-from meshnode.engine.server_watch import LoadProgress, counted_tokens, mapped_bytes, wait_healthy
+from meshnode.engine.server_watch import ALIVE_S, LoadProgress, answers, counted_tokens, mapped_bytes, wait_healthy
 from meshnode.engine.server_wishes import server_request
+from meshnode.engine.stillness import PATIENCE_S
 from meshnode.engine.weights import LocalPackage
 from meshnode.events import (
     EngineDied,
@@ -249,6 +250,7 @@ class Models:
                 self._check(run, placed_on(run.plan, devices))
                 self._serving(run, process)
                 listeners.start_soon(self._count, run, process)
+                listeners.start_soon(self._watch, run)
                 ending = await process.wait()
             self._emit(EngineDied(run.model, run.fence.generation, "model", ending.how, ending.last_lines))
             raise await self._real_cause(run, RunFailed(self._local, f"the model's engine process ended: {ending}"))
@@ -327,6 +329,17 @@ class Models:
             tokens = word.get("tokens")
             if isinstance(tokens, dict) and all(_is_count(tokens.get(kind)) for kind in TOKEN_KINDS):
                 run.tokens = {kind: tokens[kind] for kind in TOKEN_KINDS}
+
+    async def _watch(self, run: Run) -> None:
+        """A process that hangs would hold its clients for ever. Raises `RunFailed` for one that answers no more."""
+        misses = 0
+        while misses * ALIVE_S < PATIENCE_S:
+            if await answers(lambda: self.connect(run)):
+                misses = 0
+                await anyio.sleep(ALIVE_S)
+            else:
+                misses += 1
+        raise RunFailed(self._local, f"the model's engine process hangs: no answer for {PATIENCE_S:g} s")
 
     async def _ask_health(self, run: Run, process: EngineProcess) -> None:
         progress = LoadProgress(self._file_bytes(run.model), self._sending_bytes(run))

@@ -33,12 +33,14 @@ class PassageClosed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TcpSocket:
-    """One line of the kernel's table: ports of both ends, state and the inode by which processes hold it."""
+    """One line of the kernel's table: ports of both ends, state, the inode by which processes hold it, and the bytes
+    that wait in it to be read."""
 
     local_port: int
     remote_port: int
     state: int
     inode: int
+    unread_bytes: int
 
 
 class Passage:
@@ -96,6 +98,12 @@ class Companion:
             self.end.send(_REFUSED)
         return True
 
+    def unread_bytes(self) -> int:
+        """What was sent to the server and not read by it."""
+        return sum(
+            each.unread_bytes for each in tcp_sockets() if each.local_port == self._port and each.state == _ESTABLISHED
+        )
+
     def strangers(self) -> list[int]:
         """Local ports of connections to the server that somebody else made. An inode of 0 is a socket that its owner
         has closed."""
@@ -115,7 +123,8 @@ def tcp_sockets(table: str = "/proc/self/net/tcp") -> list[TcpSocket]:
 
 def _tcp_socket(words: list[str]) -> TcpSocket:
     local, remote = (int(end.rpartition(":")[2], 16) for end in words[1:3])
-    return TcpSocket(local, remote, int(words[3], 16), int(words[9]))
+    unread = int(words[4].rpartition(":")[2], 16)
+    return TcpSocket(local, remote, int(words[3], 16), int(words[9]), unread)
 
 
 def listens(pid: int, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Watching `llama-server`: whether it answers yet, how far it has loaded, what it has counted.
+"""Watching a model's server: whether it answers yet and still, how far it has loaded, what it has counted.
 
 What lives here: asking it over its socket, and `LoadProgress`. What does not: what its texts mean
 (`meshnode.engine.llama_server`), the run it belongs to (`meshnode.engine.models`).
@@ -20,6 +20,7 @@ from meshnode.engine.process import EngineProcess
 Connect = Callable[[], Awaitable[ByteStream]]
 """A new connection to it. Raises `OSError` where there is nobody."""
 HEALTH_S: Final = 0.2
+ALIVE_S: Final = 15.0
 METRICS_S: Final = 5.0
 MAX_METRICS_BYTES: Final = 256 * 1024
 UNTIL_SERVING: Final = 0.99
@@ -38,6 +39,18 @@ async def wait_healthy(connect: Connect, process: EngineProcess, tell: Callable[
             pass  # its socket is not there yet, or it is ending
         tell()
         await anyio.sleep(HEALTH_S)
+    return False
+
+
+async def answers(connect: Connect) -> bool:
+    """Whether it answers at all, however busy it is; that it does not is known after `ALIVE_S`."""
+    with anyio.move_on_after(ALIVE_S):
+        try:
+            async with await connect() as stream:
+                await ask(stream, "GET", "/health")
+                return True
+        except (OSError, AnswerBroken):
+            await anyio.sleep_forever()
     return False
 
 

@@ -28,6 +28,7 @@ from meshnode.engine.hello import ask_version
 from meshnode.engine.native import Native, NativeMissing
 from meshnode.engine.passage import LOOPBACK, Companion, listens
 from meshnode.engine.reach import Reach, give_up_the_rest
+from meshnode.engine.stillness import PATIENCE_S, Stillness, processor_ticks
 from meshnode.engine.words import Speaker
 
 START_S: Final = 30.0
@@ -41,7 +42,7 @@ _FAILED: Final = 70
 class StageOrders:
     """What to run. Either `libraries` (the package's directory) or `rpc_server` (the user's own program) is given.
     `cache` is a directory with tensors by hash that the server may read, named `rpc`: the program takes the directory
-    above it from `LLAMA_CACHE`."""
+    above it from `LLAMA_CACHE`. A server that hangs for `patience_s` is ended."""
 
     devices: tuple[str, ...]
     threads: int
@@ -50,6 +51,7 @@ class StageOrders:
     rpc_server: str | None = None
     cache: str | None = None
     private_network: bool = True
+    patience_s: float = PATIENCE_S
     reach: Reach = field(default_factory=Reach)
 
     def to_argument(self) -> str:
@@ -103,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         ready=True, pid=server, rpc_version=str(version) if version else None,
         private_network=is_private, landlock=bounds.landlock, sockets=bounds.sockets,
     )  # fmt: skip
-    _lead(companion, ended, look_for_strangers=not is_private)
+    _lead(companion, server, ended, orders.patience_s, look_for_strangers=not is_private)
     return _end_as(server)
 
 
@@ -139,13 +141,21 @@ def _begins(server: int, ended: int, port: int) -> bool:
     return False
 
 
-def _lead(companion: Companion, ended: int, look_for_strangers: bool) -> None:
-    """Answers the node until it or the server is gone, or somebody else has come in."""
+def _lead(companion: Companion, server: int, ended: int, patience_s: float, look_for_strangers: bool) -> None:
+    """Answers the node until it or the server is gone, the server hangs, or somebody else has come in."""
     passage = companion.end.fileno()
+    still = Stillness(patience_s)
+    pause_s = _LOOK_ABOUT_S if look_for_strangers else still.pause_s
+    look_s = 0.0
     while True:
-        readable, _, _ = select.select([passage, ended], [], [], _LOOK_ABOUT_S if look_for_strangers else None)
+        readable, _, _ = select.select([passage, ended], [], [], pause_s)
         if ended in readable or (passage in readable and not companion.serve_one()):
             return
+        if (now_s := time.monotonic()) >= look_s:
+            look_s = now_s + still.pause_s
+            if still.look(companion.unread_bytes(), processor_ticks(server), now_s):
+                sys.stderr.write(f"meshnode: ended: it hangs: asked, and idle for {patience_s:g} s\n")
+                return
         if look_for_strangers and (ports := companion.strangers()):
             sys.stderr.write(f"meshnode: ended: another process of this machine has connected (from port {ports[0]})\n")
             return

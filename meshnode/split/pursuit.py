@@ -161,7 +161,7 @@ class Pursuit:
             return []
         self._faults = [fault for fault in self._faults if now - fault < FAULTS_S] + [now]
         if len(self._faults) < MAX_FAULTS:
-            return self._of_standing(self._standing.failed(node, f"{node}: {reason}", now), now)
+            return self._of_standing(self._standing.failed(node, f"{short(node)}: {reason}", now), now)
         self.problem = f"{short(node)}: {reason}"
         effects = self._withdraw(f"it failed {MAX_FAULTS} times: {self.problem}")
         self._rest(Phase.FAILED, run.snapshot, now)

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from meshnode.engine.native import library_directory
 from meshnode.engine.passage import LISTEN, Passage, tcp_sockets
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.stage_process import StageOrders
+from meshnode.engine.stillness import PATIENCE_S
 
 pytestmark = pytest.mark.engine
 
@@ -40,11 +42,15 @@ def served_by(request: pytest.FixtureRequest) -> Served:
 
 
 @asynccontextmanager
-async def a_stage(served_by: Served, *, private_network: bool) -> AsyncIterator[tuple[EngineProcess, Passage, int]]:
+async def a_stage(
+    served_by: Served, *, private_network: bool, patience_s: float = PATIENCE_S
+) -> AsyncIterator[tuple[EngineProcess, Passage, int]]:
     """A running stage on the CPU, the way to it, and its server's process id."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        orders = StageOrders((CPU,), 1, theirs.fileno(), private_network=private_network, **served_by)
+        orders = StageOrders(
+            (CPU,), 1, theirs.fileno(), private_network=private_network, patience_s=patience_s, **served_by
+        )
         command = [sys.executable, "-m", STAGE_MODULE, orders.to_argument()]
         environment = child_environment(engine_environment(()))
         async with running(command, environment, pass_fds=[theirs.fileno()]) as process:
@@ -89,6 +95,23 @@ async def test_server_has_no_rights_beyond_its_user(served_by: Served) -> None:
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
 
 
+async def test_server_that_hangs_is_ended_and_one_that_idles_is_not(served_by: Served) -> None:
+    async with a_stage(served_by, private_network=True, patience_s=1.0) as (process, passage, pid):
+        with await passage.connect() as connected:
+            connected.setblocking(True)
+            assert ask_version(connected) is not None
+            with anyio.move_on_after(3.0):
+                await process.wait()
+            assert process.is_running
+            os.kill(pid, signal.SIGSTOP)
+            wait_stopped(pid)
+            connected.sendall(b"\0")
+            with anyio.fail_after(20):
+                ending = await process.wait()
+    assert ending.how.startswith("signal SIGKILL")
+    assert "it hangs: asked, and idle for 1 s" in str(ending)
+
+
 async def test_end_of_the_server_is_told_as_it_was(served_by: Served) -> None:
     async with a_stage(served_by, private_network=True) as (process, _passage, pid):
         os.kill(pid, signal.SIGSEGV)
@@ -104,6 +127,14 @@ async def test_server_ends_with_whoever_started_it(served_by: Served) -> None:
         with anyio.fail_after(20):
             await anyio.wait_readable(server)
         os.close(server)
+
+
+def wait_stopped(pid: int) -> None:
+    """A stopped process may still read what comes before it has stopped."""
+    until = time.monotonic() + 20
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def listening_ports(table: str) -> set[int]:
