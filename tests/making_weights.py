@@ -22,7 +22,7 @@ from meshnode.engine.weights_talk import Talk
 from meshnode.events import Event
 from meshnode.models import load_model_blocking, sampled_manifest
 from meshnode.split import Held
-from meshnode.tunnel import Carrier, LoopbackStream, Opening, Tunnel
+from meshnode.tunnel import Carrier, LoopbackStream, Opening, Tunnel, TunnelRefusal, TunnelRefused
 from proto.ids import NodeId
 from proto.messages import Fence
 
@@ -123,14 +123,15 @@ class Source:
 
 
 class Worker:
-    """A node without the model's files. `to` serves the other end of each tunnel it opens; `cuts` are after how many
-    bytes its next tunnels break."""
+    """A node without the model's files. `to` serves the other end of each tunnel it opens; `refusals` are what its next
+    ones meet, `cuts` after how many bytes those that follow break."""
 
     def __init__(self, place: Path, tasks: Tasks, to: Callable[..., Any], most_bytes: int | None) -> None:
         self.events: list[Event] = []
         self._news = asyncio.Event()
         self.root = place / "weights"
         self.cuts: list[int] = []
+        self.refusals: list[TunnelRefusal] = []
         self.tunnels: list[Tunnel] = []
         self.told: list[tuple[int, int, bool]] = []
         self._tasks = tasks
@@ -162,6 +163,8 @@ class Worker:
         return sum(tunnel.received_bytes for tunnel in self.tunnels)
 
     async def _open(self, peer: NodeId, opening: Opening) -> Tunnel:
+        if self.refusals:
+            raise TunnelRefused(peer, self.refusals.pop(0), "refused")
         here, there = socket.socketpair()
         self._tasks.start_soon(self._to, there, opening)
         stream = Cut(here, self.cuts.pop(0)) if self.cuts else LoopbackStream(here)

@@ -131,7 +131,8 @@ class Fetching:
         try:
             tunnel = await self._open_tunnel(NodeId(fence.coordinator), opening)
         except TunnelRefused as error:
-            if error.code == TunnelRefusal.TOO_MANY:
+            if error.code != TunnelRefusal.NOT_OFFERED:
+                # Too many at once; or fenced, by a coordinator that has restarted: then this stage is soon over.
                 return error.text
             stage.last = {"skipped": f"the coordinator gives none: {error.text}"}
             return None

@@ -27,13 +27,13 @@ async def no_tunnel(peer: NodeId, _opening: Opening) -> Tunnel:
 class Home:
     """A node's models and its cache."""
 
-    def __init__(self, place: Path, most_bytes: int | None = None) -> None:
+    def __init__(self, place: Path, most_bytes: int | None = None, keep_s: float = 0.0) -> None:
         self.place = place
         self.events: list[Event] = []
         self.packages: dict[str, LocalPackage] = {}
         self.root = place / "weights"
         self.cache = WeightsCache(
-            self.root, most_bytes, self.packages.get, no_tunnel, self.events.append, Reach(), keep_s=0
+            self.root, most_bytes, self.packages.get, no_tunnel, self.events.append, Reach(), keep_s=keep_s
         )
 
     def model(self, name: str, seed: int = 1, *, tied: bool = False) -> dict[str, bytes]:
@@ -148,3 +148,17 @@ async def test_folder_stays_while_a_stage_uses_it_and_goes_when_another_model_co
     assert not first.exists()
     (removed,) = (event for event in home.events if isinstance(event, WeightsRemoved))
     assert removed.freed_bytes > 10_000_000
+
+
+async def test_folder_that_was_used_lately_stays_until_room_is_wanted(tmp_path: Path) -> None:
+    home = Home(tmp_path, most_bytes=25_000_000, keep_s=600.0)
+    home.model("one", seed=1)
+    home.model("two", seed=2)
+    used = a_stage("one", 0, 1)
+    first = await home.fill(used)
+    home.cache.release(used)
+    assert await home.fill(a_stage("two", 0, 1)) is not None
+    assert first is not None
+    assert first.exists()
+    assert await home.fill(a_stage("two", 0, 2, generation=2)) is not None
+    assert not first.exists()

@@ -38,6 +38,7 @@ from meshnode.events import (
     WeightsRemoved,
     WeightsSkipped,
 )
+from meshnode.tunnel import TunnelRefusal
 from proto.errors import WireError
 from proto.parts import FetchedLayers
 from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
@@ -151,6 +152,16 @@ async def test_node_that_was_killed_goes_on_where_it_was(
     assert begun.resumed_bytes > 14 * MIB
     assert fetched.received_bytes + fetched.resumed_bytes == 2 * LARGE_BYTES
     assert second.received_bytes < 2 * LARGE_BYTES - 14 * MIB
+
+
+async def test_refusal_that_may_pass_is_asked_again(place: Path, tasks: Tasks) -> None:
+    source = Source(place, 0, 1)
+    worker = a_worker(place, tasks, source)
+    worker.refusals = [TunnelRefusal.NOT_ADMITTED, TunnelRefusal.TOO_MANY]
+    folder = await worker.fetch(a_stage("one", 0, 1))
+    assert folder is not None
+    assert found_in(folder) == by_hash(source.tensors, UP[0])
+    assert len(worker.of(WeightsInterrupted)) == 2
 
 
 async def test_part_that_was_damaged_meanwhile_is_fetched_anew(place: Path, tasks: Tasks) -> None:
