@@ -27,9 +27,11 @@ RPC_SERVER, LLAMA_SERVER = "ggml-rpc-server", "llama-server"
 
 def programs() -> Path:
     """The folder of llama.cpp's own programs. A test that needs them is skipped where they are not built."""
-    folder = Path(os.environ.get("ENGINE_PROGRAMS", "nowhere"))
-    if not (folder / LLAMA_SERVER).exists():
-        pytest.skip("llama.cpp's own programs are not built: `make test-engine` builds them and says where they are")
+    built = sorted(Path(__file__).resolve().parent.parent.glob(".wheels/llama.cpp-*"))
+    given = [Path(os.environ["ENGINE_PROGRAMS"])] if "ENGINE_PROGRAMS" in os.environ else built
+    folder = next((each for each in given if (each / LLAMA_SERVER).exists()), None)
+    if folder is None:
+        pytest.skip("llama.cpp's own programs are not built: `make engine-programs` builds them")
     return folder
 
 
