@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from planning_makers import a_plan
 
-from meshnode.engine.commands import layer_counts, llama_server_command
+from meshnode.engine.commands import cpu_needs_server, layer_counts, llama_server_command, trial_command
 from meshnode.engine.devices import engine_device_names, engine_environment
 from meshnode.engine.model_process import EngineDevice, ModelOrders
 from meshnode.engine.reach import Reach
@@ -90,3 +90,17 @@ def test_process_sees_the_stages_cards_in_the_stages_order_and_none_of_the_nodes
     assert "PATH" in environment
     assert theirs.keys().isdisjoint(environment)
     assert engine_environment(["cpu"], {})["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_what_a_plan_has_no_bytes_for_is_off() -> None:
+    words = llama_server_command(a_plan((18,)), "llama-server", "m.gguf", (EngineDevice(19, endpoint=A),), host="h")
+    assert "--no-repack" in words
+    assert (value_after(words, "--cache-ram"), value_after(words, "--ctx-checkpoints")) == ("0", "0")
+    assert trial_command("llama-server")[-1] == "--version"
+    assert set(words) - set(trial_command("llama-server")) >= {"--rpc", "--tensor-split"}
+
+
+def test_cpu_after_others_needs_a_server_of_its_own() -> None:
+    assert cpu_needs_server(["", "CPU"])
+    assert cpu_needs_server(["CUDA0", "CPU"])
+    assert not cpu_needs_server(["CPU", "", "CUDA0"])
