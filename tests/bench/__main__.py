@@ -11,7 +11,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import bench_churn, bench_codec, bench_flood, bench_mesh, bench_page, bench_planner, bench_rtt, bench_tunnel
+from bench import (
+    bench_churn,
+    bench_codec,
+    bench_flood,
+    bench_mesh,
+    bench_page,
+    bench_planner,
+    bench_rtt,
+    bench_tunnel,
+    bench_weights,
+)
 
 BENCHES: dict[str, Callable[[], None]] = {
     "codec": bench_codec.main,
@@ -23,6 +33,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "planner": bench_planner.main,
     "churn": bench_churn.main,
     "tunnel": bench_tunnel.main,
+    "weights": bench_weights.main,
 }
 LONG = ("churn",)
 
