@@ -894,7 +894,9 @@ class SplitLoading(Event):
 
 @dataclass(frozen=True)
 class SplitMemoryCheck(Event):
-    """What a stage really takes on its device beside what the plan predicted, after loading."""
+    """What a stage really takes on its device beside what the plan predicted, after loading. Where the weights are
+    `mapped` from the file, found is all from the first of them to the last, also what is of other stages and never
+    read."""
 
     name: ClassVar[str] = "split.memory_check"
     level: ClassVar[Level] = Level.INFO
@@ -908,6 +910,7 @@ class SplitMemoryCheck(Event):
     predicted_cache_bytes: int
     compute_bytes: int
     predicted_compute_bytes: int
+    mapped: bool
 
 
 @dataclass(frozen=True)

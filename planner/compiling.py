@@ -113,7 +113,10 @@ def _untimed(request: PlanRequest, need: MemoryNeed, placed: Placed) -> Instance
         first_bytes=need.first_bytes,
         last_bytes=need.last_bytes,
         whole_bytes=need.whole_bytes,
-        compute_bytes=((need.body_compute_bytes, need.last_compute_bytes),) * 2,
+        compute_bytes=(
+            (need.body_compute_bytes, need.last_compute_bytes),
+            (need.body_compute_bytes, need.whole_compute_bytes),
+        ),
         cut_allowed=cut_allowed,
         min_stages=limits.min_stages,
         max_stages=min(MAX_LAYERS, limits.max_stages or MAX_LAYERS),

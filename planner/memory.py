@@ -4,16 +4,23 @@ Lives here: cache cells and KV bytes, recurrent state, endpoints, compute buffer
 (`planner.fewest`), nor what it costs in time (`planner.timing`).
 
 Sources. Cells and KV bytes: llama.cpp's unified KV cache, checked to the byte against a real engine (facts, sections 2
-to 4). Compute buffers: a fit to what a real engine allocated (facts, section 2) that reproduces every row there to 0.02
-MiB. The graph allocator's peak is the larger of two phases, and both stand on four copies of each attention mask:
+to 4). Compute buffers: what llama-cpp-python 0.3.36 reserved for Gemma 3 270M and for made models of the llama, qwen3
+and gemma3 kinds, each width varied for itself, on one, two and three devices (`sched_reserve` in its log); they agree
+with all of those to 1 % but for what is said below. In 4-byte elements per token of the micro-batch, with hidden size
+h, feed-forward width f, query width a (heads x key length) and vocabulary v:
 
-    masks  = 4 x mask element bytes x micro-batch x sum of cells over the mask kinds (full, sliding); 4 B, flash 2 B
-    body   = scores (heads x cells x micro-batch x 4 B, none with flash attention) + c_body x micro-batch
-    head   = micro-batch x vocabulary x 4 B (logits) + c_head x micro-batch, on the last stage only
-    device = masks + max(body, head)            host = masks + c_head x micro-batch
+    masks = copies x mask element bytes x sum of cells over the mask kinds (full, sliding) / 4; 4 B, flash 2 B
+    flash:     first 6h + 3f + a     later 10h + 3f + a     head v + 9h         host 5h
+               on one device: body 3h + 3f + a, head v + 2h
+    otherwise: first s + 6h + 3f     later s + 10h + 3f     head v + 5h + 2f    host 5h + 2f     s = heads x cells
 
-with c in 4-byte elements per token, from hidden size h, feed-forward width f and query width a: c_body = 6h + 3f (flash
-6h + 4f), c_head = 5h + 2f (flash 5h + a), each plus a small constant.
+The scheduler keeps four copies of what comes in from another device as soon as there are two of them (ggml-backend.cpp,
+`GGML_SCHED_MAX_COPIES`), and one where the model lies on one. A stage takes masks + body, the last one masks +
+max(body, head); on one device masks and body make room for the head: max(masks + body, head). With copies, activations
+come in twice (4h) at all stages but the first, whose input the host has made; the planner charges all alike, so that a
+first stage takes 4h less than is charged. Quantised caches rotate keys and values by Hadamard matrices, one each for
+every mask kind (llama-kv-cache.cpp, `build_input_k_rot`): copies x (k^2 + 64^2) elements in all, k the largest power of
+two in the key length.
 """
 
 from __future__ import annotations
@@ -28,9 +35,10 @@ from planner.model import LayerSpec, ModelSpec
 from planner.workload import KvMode, Workload
 
 CELL_PADDING: Final = 256
-_MASK_COPIES: Final = 4
-_SLACK_ELEMENTS: Final = 26
-_SLACK_ELEMENTS_FLASH: Final = 102
+_COPIES: Final = 4
+_SLACK_ELEMENTS: Final = 48
+"""Positions and cache indices, in copies."""
+_ROTATED: Final = 64
 
 
 def padded_cells(tokens: int) -> int:
@@ -60,9 +68,12 @@ def layer_kv_bytes(layer: LayerSpec, workload: Workload) -> int:
 
 def mask_cells(model: ModelSpec, workload: Workload) -> int:
     """Sum of cells over the kinds of attention mask the model needs: full and, where a layer has a window, sliding."""
+    return sum(stream_cells(window, workload) for window in _mask_windows(model))
+
+
+def _mask_windows(model: ModelSpec) -> set[int]:
     windows = {run.window for run in model.layers if run.k_width or run.v_width}
-    kinds = ({0} if 0 in windows else set()) | ({max(windows)} if any(windows) else set())
-    return sum(stream_cells(window, workload) for window in kinds)
+    return ({0} if 0 in windows else set()) | ({max(windows)} if any(windows) else set())
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,8 @@ class MemoryNeed:
 
     `first_bytes`, `last_bytes`, `whole_bytes`: endpoints on the first stage, on the last, on one that is both (a tied
     head is then no second copy where the embedding lies on a device). `host_bytes`: what lies in the coordinator's host
-    memory. `body_compute_bytes`/`last_compute_bytes`: compute buffers of a stage that is not, or is, the last.
+    memory. `body_compute_bytes`/`last_compute_bytes`/`whole_compute_bytes`: compute buffers of a stage that is not the
+    last, is the last of several, holds everything.
     """
 
     weights_prefix: tuple[int, ...]
@@ -84,6 +96,7 @@ class MemoryNeed:
     host_bytes: int
     body_compute_bytes: int
     last_compute_bytes: int
+    whole_compute_bytes: int
 
     @property
     def layers_bytes(self) -> int:
@@ -119,7 +132,7 @@ def memory_need(model: ModelSpec, workload: Workload, engine: EngineProfile) -> 
     else:
         first, last, host = model.embedding_bytes, model.head_bytes, 0
         whole = model.embedding_bytes + model.output_bytes
-    body, last_compute, host_compute = compute_bytes(model, workload) if engine.charges_compute else (0, 0, 0)
+    compute = compute_need(model, workload) if engine.charges_compute else ComputeNeed(0, 0, 0, 0, 0)
     return MemoryNeed(
         weights_prefix=weights,
         kv_prefix=kv,
@@ -128,27 +141,69 @@ def memory_need(model: ModelSpec, workload: Workload, engine: EngineProfile) -> 
         first_bytes=first,
         last_bytes=last,
         whole_bytes=whole,
-        host_bytes=host + host_compute,
-        body_compute_bytes=body,
-        last_compute_bytes=last_compute,
+        host_bytes=host + compute.host,
+        body_compute_bytes=compute.body,
+        last_compute_bytes=compute.last,
+        whole_compute_bytes=compute.whole,
     )
 
 
-def compute_bytes(model: ModelSpec, workload: Workload) -> tuple[int, int, int]:
-    """Compute buffers of (a stage that is not the last, the last stage, the coordinator's host); see the module."""
-    batch = workload.micro_batch
-    flash = workload.flash_attention
-    masks = _MASK_COPIES * (2 if flash else 4) * batch * mask_cells(model, workload)
-    hidden, feed_forward = model.hidden_size, model.feed_forward_width or 4 * model.hidden_size
+@dataclass(frozen=True)
+class ComputeNeed:
+    """Compute buffers in bytes of a stage that is not the last (`body`), of the last of several (`last`), of one that
+    holds the whole model (`whole`), and of the coordinator's host (`host`). `arriving`: what a stage adds to the host's
+    part where both are the coordinator's CPU, which then hold one buffer; nothing for the first one."""
+
+    body: int
+    last: int
+    whole: int
+    host: int
+    arriving: int
+
+
+def compute_need(model: ModelSpec, workload: Workload) -> ComputeNeed:
+    """See the module."""
+    batch, hidden = workload.micro_batch, model.hidden_size
+    feed_forward = model.feed_forward_width or 4 * hidden
     attention = model.attention_width or hidden
-    slack = _SLACK_ELEMENTS_FLASH if flash else _SLACK_ELEMENTS
-    body_width = 6 * hidden + (4 if flash else 3) * feed_forward + slack
-    head_width = 5 * hidden + (attention if flash else 2 * feed_forward) + slack
-    cells = max((stream_cells(run.window, workload) for run in model.layers if run.k_width or run.v_width), default=0)
-    scores = 0 if flash else 4 * model.head_count * cells * batch
-    body = scores + 4 * body_width * batch
-    head = 4 * (model.vocabulary + head_width) * batch
-    return masks + body, masks + max(body, head), masks + 4 * head_width * batch
+    arriving = 4 * hidden
+    if workload.flash_attention:
+        body_width = 6 * hidden + 3 * feed_forward + attention
+        head_width, host_width = 9 * hidden, 5 * hidden
+        alone_body, alone_head = 3 * hidden + 3 * feed_forward + attention, 2 * hidden
+    else:
+        kept = (stream_cells(run.window, workload) for run in model.layers if run.k_width or run.v_width)
+        cells = max(kept, default=0)
+        body_width = model.head_count * cells + 6 * hidden + 3 * feed_forward
+        head_width = host_width = alone_head = 5 * hidden + 2 * feed_forward
+        alone_body = body_width
+    body_width += arriving
+
+    def bytes_of(elements: int) -> int:
+        return 4 * (elements + _SLACK_ELEMENTS) * batch
+
+    one_mask = (2 if workload.flash_attention else 4) * batch * mask_cells(model, workload)
+    one_rotation = _rotation_bytes(model, workload)
+    masks = _COPIES * (one_mask + one_rotation)
+    head = bytes_of(model.vocabulary + head_width)
+    alone = one_mask + one_rotation
+    return ComputeNeed(
+        body=masks + bytes_of(body_width),
+        last=masks + max(bytes_of(body_width), head),
+        whole=max(alone + bytes_of(alone_body), bytes_of(model.vocabulary + alone_head)),
+        host=masks + bytes_of(host_width),
+        arriving=4 * arriving * batch,
+    )
+
+
+def _rotation_bytes(model: ModelSpec, workload: Workload) -> int:
+    """One copy of what rotates keys and values that are kept quantised."""
+    length = (model.attention_width or model.hidden_size) // max(1, model.head_count)
+    if length % _ROTATED:
+        return 0
+    keys = (length & -length) if workload.k_type.is_quantised else 0
+    values = _ROTATED if workload.v_type.is_quantised else 0
+    return 4 * len(_mask_windows(model)) * (keys**2 + values**2)
 
 
 def _prefix(model: ModelSpec, per_run: list[int]) -> tuple[int, ...]:

@@ -245,8 +245,8 @@ class _PrefixSearch:
 
     def _bytes_bound(self) -> int:
         instance = self._instance
-        body = instance.compute_bytes[False][False]
-        room = sum(max(0, instance.usable_bytes[device] - body) for device in self._devices)
+        least = min(map(min, instance.compute_bytes))
+        room = sum(max(0, instance.usable_bytes[device] - least) for device in self._devices)
         end = bisect_right(instance.layer_prefix_bytes, room - instance.first_bytes) - 1
         total = instance.layer_count
         if end < total:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.report import BufferKind, LoadReport
+from planner.memory import compute_need
+from planner.model import ModelSpec
 from planner.plan import SplitPlan, StagePlan
 
 HOST = "CPU"
@@ -30,7 +32,8 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class MemoryRow:
     """Bytes of one device: found and predicted. The coordinator's host memory is a row of its own (`host_memory`), or
-    part of the CPU's where a stage lies there."""
+    part of the CPU's where a stage lies there. Where a file is `mapped`, its weights are found as what lies between the
+    first and the last of them in the file: what is of other stages among it is never read."""
 
     node: str
     device: str
@@ -40,6 +43,7 @@ class MemoryRow:
     predicted_cache: int
     compute: int
     predicted_compute: int
+    mapped: bool
 
 
 def engine_names(devices: Sequence[EngineDevice]) -> tuple[str, ...]:
@@ -78,50 +82,54 @@ def wrong_layers(report: LoadReport, placed: Sequence[Placed]) -> str | None:
 
 
 def memory_rows(
-    report: LoadReport, placed: Sequence[Placed], plan: SplitPlan, embedding_bytes: int
+    report: LoadReport, placed: Sequence[Placed], plan: SplitPlan, model: ModelSpec
 ) -> tuple[MemoryRow, ...]:
-    """Found and predicted bytes, device by device, the host's last. `embedding_bytes` are the part of the plan's host
-    bytes that are weights."""
-    rows = [_row(report, [each for each in placed if each.holder == holder], holder) for holder in _holders(placed)]
+    """Found and predicted bytes, device by device, the host's last. Predicted is what the plan charges, but for two
+    things that it leaves on the safe side (`planner.memory`): a first stage gets nothing from another device, and a
+    stage on the coordinator's CPU shares its memory with the host's part."""
+    arriving = compute_need(model, plan.workload).arriving
     coordinator = plan.coordinator
-    predicted_compute = max(0, coordinator.host_bytes - embedding_bytes)
+    embedding_bytes = min(model.embedding_bytes, coordinator.host_bytes)
     host = MemoryRow(
         node=coordinator.node,
         device="host_memory",
         weights=report.bytes_of(HOST, BufferKind.WEIGHTS),
-        predicted_weights=min(embedding_bytes, coordinator.host_bytes),
+        predicted_weights=embedding_bytes,
         cache=report.bytes_of(HOST, BufferKind.KV, BufferKind.STATE),
         predicted_cache=0,
         compute=report.bytes_of(HOST, BufferKind.COMPUTE),
-        predicted_compute=predicted_compute,
+        predicted_compute=coordinator.host_bytes - embedding_bytes,
+        mapped=HOST in report.mapped,
     )
-    if HOST not in _holders(placed):
-        return (*rows, host)
-    return tuple(
-        _with_host(row, host) if holder == HOST else row for row, holder in zip(rows, _holders(placed), strict=True)
-    )
+    rows = []
+    for holder in _holders(placed):
+        stages = [each.stage for each in placed if each.holder == holder]
+        row = _row(report, stages, holder)
+        if len(plan.stages) > 1 and all(stage.layer_start == 0 for stage in stages):
+            row = replace(row, predicted_compute=max(0, row.predicted_compute - arriving))
+        elif holder == HOST and len(plan.stages) > 1:
+            row = replace(row, predicted_compute=row.predicted_compute + arriving)
+        if holder == HOST:
+            # A tied head in the host's own memory is the embedding itself.
+            tied = model.head_bytes - model.output_bytes if plan.stages[-1] in stages else 0
+            weights = row.predicted_weights + embedding_bytes - min(tied, embedding_bytes)
+            row = replace(row, predicted_weights=weights)
+        rows.append(row)
+    return tuple(rows) if HOST in _holders(placed) else (*rows, host)
 
 
-def _row(report: LoadReport, stages: Sequence[Placed], holder: str) -> MemoryRow:
-    predicted = [each.stage.bytes for each in stages]
+def _row(report: LoadReport, stages: Sequence[StagePlan], holder: str) -> MemoryRow:
+    predicted = [stage.bytes for stage in stages]
     return MemoryRow(
-        node=stages[0].stage.node,
-        device=stages[0].stage.device,
+        node=stages[0].node,
+        device=stages[0].device,
         weights=report.bytes_of(holder, BufferKind.WEIGHTS),
         predicted_weights=sum(each.weights + each.endpoint for each in predicted),
         cache=report.bytes_of(holder, BufferKind.KV, BufferKind.STATE),
         predicted_cache=sum(each.kv + each.state for each in predicted),
         compute=report.bytes_of(holder, BufferKind.COMPUTE),
         predicted_compute=max(each.compute for each in predicted),
-    )
-
-
-def _with_host(row: MemoryRow, host: MemoryRow) -> MemoryRow:
-    """The CPU's own stage and the host's part lie in the same buffers."""
-    return replace(
-        row,
-        predicted_weights=row.predicted_weights + host.predicted_weights,
-        predicted_compute=row.predicted_compute + host.predicted_compute,
+        mapped=holder in report.mapped,
     )
 
 

@@ -43,9 +43,11 @@ class BufferKind(StrEnum):
 @dataclass
 class LoadReport:
     """What was read so far. `layers` maps a layer's number to its device; `buffers` has bytes by `holder_of` the buffer
-    and kind. `is_complete`: no more is to come (llama-server says so)."""
+    and kind; `mapped` are the holders whose weights are a mapped file. `is_complete`: no more is to come (llama-server
+    says so)."""
 
     is_complete: bool = False
+    mapped: set[str] = field(default_factory=set)
     layers: dict[int, str] = field(default_factory=dict)
     buffers: dict[tuple[str, BufferKind], int] = field(default_factory=dict)
     _compute: dict[str, int] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class LoadReport:
 
     def _add(self, name: str, kind: BufferKind, size_bytes: int) -> None:
         holder = holder_of(name)
+        if name.endswith("_Mapped"):
+            self.mapped.add(holder)
         if kind is BufferKind.COMPUTE:
             # Reserved anew for every kind of graph; the last line of a buffer is what it is in the end.
             self._compute[name] = size_bytes

@@ -15,7 +15,7 @@ import llama_cpp.llama_cpp as low
 from meshnode.engine.texts import Vocabulary
 
 _UNKNOWN, _CONTROL, _USER_DEFINED, _EATS_SPACE = 1 << 0, 1 << 3, 1 << 4, 1 << 7 | 1 << 8
-_SENTENCE_PIECE: Final = 1
+_NONE, _SENTENCE_PIECE = 0, 1
 _BLANKS: Final = ("\n", "\t", " ")
 _NO_PREFIX: Final = "false"
 
@@ -23,6 +23,8 @@ _NO_PREFIX: Final = "false"
 def vocabulary_of(model: Any, metadata: dict[str, str]) -> Vocabulary:  # noqa: ANN401  # the package brings no types
     """That of a `llama_model`; `metadata` is the file's."""
     vocabulary = low.llama_model_get_vocab(model)
+    if low.llama_vocab_type(vocabulary) == _NONE:
+        return Vocabulary()
     special: dict[str, int] = {}
     for token in range(low.llama_vocab_n_tokens(vocabulary)):
         attributes = low.llama_vocab_get_attr(vocabulary, token)

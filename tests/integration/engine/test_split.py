@@ -49,7 +49,8 @@ def test_split_answers_token_for_token_as_one_device(
     for node in (attic, study, sofa):
         answers = [client_of(node).complete(MODEL, prompt, 48) for prompt in PROMPTS]
         assert [answer.text for answer in answers] == [answer.text for answer in expected]
-    assert_memory_is_as_predicted(attic)
+    assert_memory_is_as_predicted(attic, 3)
+    assert_memory_is_as_predicted(alone, 1)
     assert_streamed_as_it_comes(client_of(sofa), expected[0].text)
     assert_wrong_requests_are_one_clear_error_each(client_of(sofa))
     assert_nobody_else_reaches_the_stage(study)
@@ -71,21 +72,24 @@ def tokens_of(node: RunningNode) -> list[float]:
     return [(run["tokens"] or {}).get(kind, 0) for kind in ("prompt", "completion", "per_second")]
 
 
-def assert_memory_is_as_predicted(coordinator: RunningNode) -> None:
-    """To the byte on other nodes, as far as the engine's log tells it. On its own CPU the coordinator maps the file
-    instead of copying: at most all of it, a tied head is no second copy, and stage and host share their buffers.
-    llama-server makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
+def assert_memory_is_as_predicted(coordinator: RunningNode, nodes: int) -> None:
+    """Weights and cache to the byte, as far as the engine's log tells it, but where a file is mapped: there found is what
+    lies between the first and the last of a stage's tensors, at most all of it. Compute buffers to 2 %; but llama-server
+    makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
     rows = coordinator.events("split.memory_check")
-    assert len({row["node"] for row in rows}) == 3
+    assert len({row["node"] for row in rows}) == nodes
     head = coordinator.events("split.planned")[-1]["stages"][-1].split("/")[0]
     for row in rows:
-        if row["node"] != coordinator.node:
+        if row["mapped"]:
+            most = LARGE_BYTES + SMALL_BYTES + LOGGED_TO_BYTES
+            assert row["predicted_weights_bytes"] - LOGGED_TO_BYTES <= row["weights_bytes"] <= most, row
+        else:
             assert row["weights_bytes"] == pytest.approx(row["predicted_weights_bytes"], abs=LOGGED_TO_BYTES), row
-            if row["node"] != head or not by_programs(coordinator):
-                assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.1), row
-        assert row["weights_bytes"] <= LARGE_BYTES + SMALL_BYTES
         assert row["cache_bytes"] == pytest.approx(row["predicted_cache_bytes"], abs=LOGGED_TO_BYTES), row
-        assert row["compute_bytes"] <= 1.1 * row["predicted_compute_bytes"], row
+        if row["node"] == head and by_programs(coordinator):
+            assert row["compute_bytes"] <= 1.02 * row["predicted_compute_bytes"], row
+        else:
+            assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.02), row
 
 
 def by_programs(node: RunningNode) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planning_makers import a_plan
 
 from meshnode.engine.checking import engine_names, memory_rows, placed_on, wrong_layers
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.report import BufferKind, LoadReport, holder_of
+from planner.model import LayerSpec, ModelSpec
 
 MIB = 2**20
 NEAR, FAR = "127.0.0.1:50052", "127.0.0.1:50053"
@@ -31,6 +34,9 @@ sched_reserve:        CPU compute buffer size =    46.30 MiB
 sched_reserve:  CUDA_Host compute buffer size =     4.00 MiB
 something else entirely: model buffer size = soon
 """
+MODEL = ModelSpec("tiny", (LayerSpec(4, weight_bytes=MIB),), embedding_bytes=170 * MIB, hidden_size=640)
+ARRIVING = 4 * 4 * 640 * 512
+"""Two activations for each token of a micro-batch, as a later stage gets them from another device in copies."""
 TWO_SERVERS = (EngineDevice(2, endpoint=NEAR), EngineDevice(3, endpoint=FAR))
 
 
@@ -86,7 +92,7 @@ def test_log_that_tells_no_layers_is_no_finding() -> None:
 
 def test_memory_is_set_beside_the_prediction_stage_by_stage() -> None:
     plan = a_plan((2, 2), host_bytes=180 * MIB)
-    near, far, host = memory_rows(a_report(), placed_on(plan, TWO_SERVERS), plan, embedding_bytes=170 * MIB)
+    near, far, host = memory_rows(a_report(), placed_on(plan, TWO_SERVERS), plan, MODEL)
     assert (near.node, far.node, host.device) == ("node0", "node1", "host_memory")
     assert (near.weights, near.predicted_weights) == (round(25.15 * MIB), plan.stages[0].bytes.weights)
     assert far.cache == 22 * MIB
@@ -96,7 +102,19 @@ def test_memory_is_set_beside_the_prediction_stage_by_stage() -> None:
 def test_own_cpu_carries_the_hosts_part_too() -> None:
     plan = a_plan((2, 2), host_bytes=180 * MIB)
     devices = (EngineDevice(2, name="CPU"), EngineDevice(3, endpoint=FAR))
-    rows = memory_rows(a_report(), placed_on(plan, devices), plan, embedding_bytes=170 * MIB)
+    rows = memory_rows(a_report(), placed_on(plan, devices), plan, MODEL)
     assert len(rows) == 2
     assert rows[0].predicted_weights == plan.stages[0].bytes.weights + 170 * MIB
     assert rows[1].predicted_weights == plan.stages[1].bytes.weights + plan.stages[1].bytes.endpoint
+    assert rows[0].predicted_compute == plan.stages[0].bytes.compute - ARRIVING
+    assert [row.mapped for row in rows] == [True, False]
+
+
+def test_last_stage_on_the_own_cpu_has_a_tied_head_once_and_what_arrives_beside() -> None:
+    plan = a_plan((2, 2), host_bytes=180 * MIB)
+    devices = (EngineDevice(2, endpoint=NEAR), EngineDevice(3, name="CPU"))
+    stage = plan.stages[1].bytes
+    for model, copies in ((MODEL, 1), (replace(MODEL, tied_embedding=True), 0)):
+        row = memory_rows(a_report(), placed_on(plan, devices), plan, model)[1]
+        assert row.predicted_weights == stage.weights + stage.endpoint + copies * 170 * MIB
+        assert row.predicted_compute == stage.compute + ARRIVING
