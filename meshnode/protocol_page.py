@@ -16,8 +16,9 @@ from msgspec import inspect
 from meshnode.admission.advice import ADVICE
 from proto.codec import MAX_PART_BYTES
 from proto.credential import MAX_CREDENTIAL_BYTES, Credential
-from proto.messages import CONTROL_MESSAGES, DATAGRAM_MESSAGES, MAX_DATAGRAM_BYTES, MAX_FRAME_BYTES, RefusalCode
+from proto.messages import RefusalCode
 from proto.parts import MAX_CHAIN, PART_SHAPES, PartKind, SignedPart
+from proto.registry import CONTROL_MESSAGES, DATAGRAM_MESSAGES, MAX_DATAGRAM_BYTES, MAX_FRAME_BYTES
 from proto.revocation import MAX_REVOCATION_BYTES, Revocation
 from proto.signing import CONTEXT
 from proto.token import MAX_TOKEN_LENGTH, PREFIX, InviteToken
@@ -57,8 +58,8 @@ welcome only the handshake's types are read. A **datagram** is one such map with
 
 Ed25519 (RFC 8032). What is signed is a list of pieces, each preceded by its length as 4 bytes big-endian:
 `{CONTEXT}<kind>`, the mesh id as text, then the kind's own pieces. Kinds: `record.identity`, `record.offer`,
-`record.network`, `claim`, `relay`, `proof`, `credential`, `invite`, `revocation`. A key of small order proves nothing
-and is refused.
+`record.network`, `claim`, `relay`, `proof`, `life`, `credential`, `invite`, `revocation`. A key of small order proves
+nothing and is refused.
 
 ## A link's opening
 

@@ -27,8 +27,9 @@ from meshnode.mesh import Mesh
 from meshnode.transport.addresses import MalformedAddress, parse_address
 from meshnode.transport.trial import NONCE_BYTES, Arrived, TrialSender, TrialWatch
 from proto.ids import NodeId
-from proto.messages import Message, ReachReport, ReachRequest
+from proto.messages import Message
 from proto.parts import MAX_ADDRESSES
+from proto.reach import ReachReport, ReachRequest
 
 TRIAL_S: Final = 1.2
 ROUNDS_AT_S: Final = (0.2, 0.5, 0.9)

@@ -16,9 +16,10 @@ from collections.abc import Collection
 from typing import Final
 
 from proto.errors import WireError
-from proto.messages import CONTROL_MESSAGES, DATAGRAM_MESSAGES, MAX_DATAGRAM_BYTES, MAX_FRAME_BYTES, Message
+from proto.messages import Message
 from proto.packing import pack, unpack
 from proto.parts import PART_SHAPES, IdentityPart, NetworkPart, OfferPart, Part, PartKind
+from proto.registry import CONTROL_MESSAGES, DATAGRAM_MESSAGES, MAX_DATAGRAM_BYTES, MAX_FRAME_BYTES
 from proto.weights import WEIGHTS_MESSAGES
 
 LENGTH_BYTES: Final = 4

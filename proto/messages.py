@@ -1,7 +1,8 @@
-"""Every message two nodes exchange, as bounded, frozen shapes.
+"""The messages two nodes exchange, as bounded, frozen shapes.
 
-What lives here: the shapes and the registries `CONTROL_MESSAGES` and `DATAGRAM_MESSAGES` with each type's size
-limit. What does not: bytes (`proto.codec`), meaning (`meshnode.transport.handshake`, `meshnode.membership`,
+What lives here: the shapes of the handshake, of membership, and of splits. What does not: those of tunnels
+(`proto.tunnels`, `proto.weights`) and of paths under trial (`proto.reach`), the list of all with their limits
+(`proto.registry`), bytes (`proto.codec`), meaning (`meshnode.transport.handshake`, `meshnode.membership`,
 `meshnode.readiness`).
 
 A message is a msgpack map whose `type` names it. Unknown types and unknown fields are skipped (forward compatibility);
@@ -15,13 +16,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from proto.parts import MAX_ADDRESSES, MAX_CHAIN, MAX_ROW, Role, RttEntry, SignedPart
+from proto.parts import MAX_CHAIN, MAX_ROW, Role, RttEntry, SignedPart
 from proto.shapes import (
     WireAddress,
     WireBootId,
     WireBytesFigure,
     WireCounter,
-    WireKey,
     WireMeshId,
     WireMicroseconds,
     WireNodeId,
@@ -35,7 +35,6 @@ from proto.shapes import (
 WireChain = Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(min_length=1, max_length=MAX_CHAIN)]
 WireVersion = tuple[Annotated[int, Meta(ge=0, le=65_535)], Annotated[int, Meta(ge=0, le=65_535)]]
 WireProbeNonce = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-WireTrialAddresses = Annotated[tuple[WireAddress, ...], Meta(max_length=MAX_ADDRESSES)]
 
 
 class Message(Struct, frozen=True, tag_field="type", forbid_unknown_fields=False):
@@ -419,132 +418,3 @@ class StageReport(Message, frozen=True, tag="stage_report"):
     total_bytes: WireBytesFigure = 0
     text: WireText = ""
     fetching: bool = False
-
-
-# --- paths: what an operator who looks for a fault asks of a peer ----------------------------------------------------
-
-
-class ReachRequest(Message, frozen=True, tag="reach_request"):
-    """Asks the receiver to try the paths between the two nodes. The sender sends trial packets with `nonce` to
-    `addresses`, which are the receiver's; the receiver sends some to the sender's, and reports what arrived."""
-
-    nonce: WireNonce
-    addresses: WireTrialAddresses
-
-
-class ReachReport(Message, frozen=True, tag="reach_report"):
-    """Answer to a reach request: at which of its `addresses` (by place in the list) trial packets arrived, the largest
-    of them, the sender's addresses that the reporter sent its own to, where it sees the sender, and its wall clock."""
-
-    nonce: WireNonce
-    arrived: Annotated[tuple[Annotated[int, Meta(ge=0, le=MAX_ADDRESSES - 1)], ...], Meta(max_length=MAX_ADDRESSES)]
-    largest_bytes: Annotated[int, Meta(ge=0, le=65_535)]
-    tried: WireTrialAddresses
-    observed_address: WireAddress | None
-    clock_unix_ms: WireCounter
-
-
-# --- tunnels: byte streams between two nodes, agreed on over their link or through a neighbour -----------------------
-
-
-class TunnelRequest(Message, frozen=True, tag="tunnel_request"):
-    """Asks the receiver for a tunnel. `purpose` and `carrier` are words, so that a newer node's can be refused instead
-    of ending the link. `key` is a fresh X25519 public key, for a tunnel that neighbours carry."""
-
-    nonce: WireProbeNonce
-    purpose: WireWord
-    model: WireText
-    fence: Fence | None
-    stage: WireCounter
-    carrier: WireWord
-    key: WireKey
-
-
-class TunnelAnswer(Message, frozen=True, tag="tunnel_answer"):
-    """Answer to a tunnel request. Refused: `refusal` is its code, `text` a sentence. Granted (`refusal` empty): by
-    which carrier, with the one-time `ticket` to show on it, for `tcp` the port, and the answerer's X25519 `key`."""
-
-    nonce: WireProbeNonce
-    refusal: WireWord
-    text: WireText = ""
-    carrier: WireWord = ""
-    ticket: WireNonce | None = None
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
-    key: WireKey | None = None
-
-
-class TunnelBytes(Message, frozen=True, tag="tunnel_bytes"):
-    """A piece of a tunnel that a neighbour carries, sealed: `tunnel` is the request's nonce, `to_opener` the direction,
-    `sequence` counts from 0 in each. `end` marks a direction's last, which may hold no bytes."""
-
-    tunnel: WireProbeNonce
-    to_opener: bool
-    sequence: WireCounter
-    sealed: Annotated[bytes, Meta(min_length=16, max_length=8192 + 16)]
-    end: bool
-
-
-class TunnelCredit(Message, frozen=True, tag="tunnel_credit"):
-    """The sender of this has taken `taken_bytes` of a relayed tunnel since its beginning: so many more may come. It has
-    sent `sent_pieces` itself: a receiver that has fewer knows that some are lost. Also a sign of life."""
-
-    tunnel: WireProbeNonce
-    to_opener: bool
-    taken_bytes: WireCounter
-    sent_pieces: WireCounter
-
-
-class TunnelCancel(Message, frozen=True, tag="tunnel_cancel"):
-    """The sender is done with a relayed tunnel that had not ended in both directions, or knows of none."""
-
-    tunnel: WireProbeNonce
-    to_opener: bool
-
-
-_KIB = 1024
-CONTROL_MESSAGES: dict[type[Message], int] = {
-    Hello: 1 * _KIB,
-    Challenge: 1 * _KIB,
-    Proof: 8 * _KIB,
-    Welcome: 12 * _KIB,
-    Refusal: 4 * _KIB,
-    IdentityConflict: 1 * _KIB,
-    LifeRequest: 1 * _KIB,
-    LifeSign: 1 * _KIB,
-    Revocations: 256 * _KIB,
-    ViewHash: 1 * _KIB,
-    Digest: 256 * _KIB,
-    Delta: 256 * _KIB,
-    RowRequest: 1 * _KIB,
-    Row: 8 * _KIB,
-    Ping: 1 * _KIB,
-    Ack: 1 * _KIB,
-    PingRequest: 1 * _KIB,
-    IndirectAck: 1 * _KIB,
-    Relay: 72 * _KIB,
-    ConfirmRequest: 2 * _KIB,
-    Confirm: 8 * _KIB,
-    Prepare: 8 * _KIB,
-    Prepared: 2 * _KIB,
-    Commit: 2 * _KIB,
-    Release: 2 * _KIB,
-    LeaseRenewal: 2 * _KIB,
-    StageReport: 3 * _KIB,
-    ReachRequest: 2 * _KIB,
-    ReachReport: 2 * _KIB,
-    TunnelRequest: 4 * _KIB,
-    TunnelAnswer: 4 * _KIB,
-    TunnelBytes: 9 * _KIB,
-    TunnelCredit: 1 * _KIB,
-    TunnelCancel: 1 * _KIB,
-}
-"""Each control message's largest encoded size in bytes."""
-
-DATAGRAM_MESSAGES: frozenset[type[Message]] = frozenset({Ping, Ack, PingRequest, IndirectAck})
-"""What may come in a datagram; all else belongs on the control stream."""
-
-MAX_DATAGRAM_BYTES = 1100
-MAX_FRAME_BYTES = 256 * _KIB
-
-HANDSHAKE_MESSAGES: frozenset[type[Message]] = frozenset({Hello, Challenge, Proof, Welcome, Refusal})
-"""The only messages read on a link that is not authenticated yet."""

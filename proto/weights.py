@@ -1,7 +1,7 @@
 """What the two ends of a tunnel for weights say to each other.
 
 What lives here: the shapes and `WEIGHTS_MESSAGES` with each type's size limit. What does not: bytes (`proto.codec`),
-tunnels (`proto.messages`), what follows from them (`meshnode.engine`).
+tunnels (`proto.tunnels`), what follows from them (`meshnode.engine`).
 
     worker                                  source, which has the model's files
       | <- weights_list ...                    what the worker's stage is made of, in as many messages as it takes

@@ -30,22 +30,17 @@ from proto.messages import (
     LifeSign,
     Ping,
     Proof,
-    ReachReport,
-    ReachRequest,
     Refusal,
     RefusalCode,
     SignedChallenge,
-    TunnelAnswer,
-    TunnelBytes,
-    TunnelCancel,
-    TunnelCredit,
-    TunnelRequest,
     Welcome,
 )
 from proto.parts import Coordinate, IdentityPart, NetworkPart, Role, RttEntry
+from proto.reach import ReachReport, ReachRequest
 from proto.revocation import sign_revocation
 from proto.signing import bound_nonce, life_input, proof_input, sign_claim, sign_part, signing_input
 from proto.token import make_token
+from proto.tunnels import TunnelAnswer, TunnelBytes, TunnelCancel, TunnelCredit, TunnelRequest
 from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
 
 FILE = Path(__file__).parent / "vectors" / "wire.json"

@@ -33,7 +33,8 @@ from meshnode.transport.settings import TransportSettings
 from meshnode.transport.streams import LinkStream, Streams
 from proto.codec import FrameDecoder, decode_datagram, encode_datagram, encode_frame
 from proto.errors import WireError
-from proto.messages import HANDSHAKE_MESSAGES, MAX_FRAME_BYTES, Message, Refusal, RefusalCode
+from proto.messages import Message, Refusal, RefusalCode
+from proto.registry import HANDSHAKE_MESSAGES, MAX_FRAME_BYTES
 
 APPLICATION_ERROR = 0x6D
 """The one application error code of a close; the phrase that comes with it is `<refusal code>: <text>`."""

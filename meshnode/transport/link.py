@@ -35,7 +35,8 @@ from meshnode.transport.streams import LinkStream
 from meshnode.transport.udp import LocalSource, UdpSocket
 from proto.errors import WireError
 from proto.ids import BootId, NodeId
-from proto.messages import HANDSHAKE_MESSAGES, Message, Refusal, RefusalCode, SignedChallenge
+from proto.messages import Message, Refusal, RefusalCode, SignedChallenge
+from proto.registry import HANDSHAKE_MESSAGES
 from proto.versions import ProtocolVersion
 
 _numbers = itertools.count(1)

@@ -47,7 +47,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from meshnode.transport.boundary import LocalIdentity
 from meshnode.transport.settings import TransportSettings
 from proto.ids import NodeId, node_id_of
-from proto.messages import MAX_DATAGRAM_BYTES
+from proto.registry import MAX_DATAGRAM_BYTES
 from proto.versions import ALPN
 
 # aioquic narrates every connection at info and warning; the event catalogue says what people need, and a hostile peer

@@ -20,7 +20,8 @@ from meshnode.tunnel.settings import TunnelSettings
 from meshnode.tunnel.tcp import TcpCarrier, TcpFailed, TicketRefused
 from meshnode.tunnel.tunnel import TunnelStream
 from proto.ids import NodeId
-from proto.messages import Message, TunnelAnswer, TunnelRequest
+from proto.messages import Message
+from proto.tunnels import TunnelAnswer, TunnelRequest
 
 NONCE_BITS = 52
 

@@ -25,7 +25,8 @@ from meshnode.tunnel.tcp import TcpCarrier
 from meshnode.tunnel.tickets import TICKET_BYTES, Granted, TicketBook
 from meshnode.tunnel.tunnel import Tunnel, TunnelStream
 from proto.ids import NodeId
-from proto.messages import Message, TunnelAnswer, TunnelRequest
+from proto.messages import Message
+from proto.tunnels import TunnelAnswer, TunnelRequest
 
 Handler = Callable[[Tunnel], Awaitable[None]]
 """Serves one tunnel to its end. It is closed when the handler returns, and cut where it raises."""

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from meshnode.tunnel.relayed import KEEP_S, Pacer, RelayedStream, RelayKeys
 from meshnode.tunnel.settings import TunnelSettings
 from proto.ids import NodeId
-from proto.messages import Message, TunnelBytes, TunnelCancel, TunnelCredit
+from proto.messages import Message
+from proto.tunnels import TunnelBytes, TunnelCancel, TunnelCredit
 
 Key = tuple[NodeId, int, bool]
 """The other end, the request's nonce, and whether this node opened it: two nodes may choose the same nonce."""

@@ -31,7 +31,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from meshnode.transport.rate_limit import TokenBucket
 from proto.ids import NodeId, public_key_of
-from proto.messages import Message, TunnelBytes, TunnelCancel, TunnelCredit
+from proto.messages import Message
+from proto.tunnels import TunnelBytes, TunnelCancel, TunnelCredit
 
 PIECE_BYTES = 8192
 KEEP_S = 5.0

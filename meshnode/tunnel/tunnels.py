@@ -52,7 +52,8 @@ from meshnode.tunnel.tcp import TcpCarrier
 from meshnode.tunnel.tls import accepting_context
 from meshnode.tunnel.tunnel import Tunnel
 from proto.ids import NodeId
-from proto.messages import Fence, TunnelAnswer, TunnelBytes, TunnelCancel, TunnelCredit, TunnelRequest
+from proto.messages import Fence
+from proto.tunnels import TunnelAnswer, TunnelBytes, TunnelCancel, TunnelCredit, TunnelRequest
 
 REMOVED = "removed from the mesh"
 

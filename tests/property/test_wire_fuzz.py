@@ -15,8 +15,9 @@ from wire_strategies import mutated, of_shape, plain_values
 from proto.codec import FrameDecoder, decode_datagram, decode_message, decode_part, encode_frame, encode_part
 from proto.credential import BadCredential, decode_credential, verify_chain
 from proto.errors import WireError
-from proto.messages import CONTROL_MESSAGES, MAX_FRAME_BYTES, Message
+from proto.messages import Message
 from proto.parts import PART_SHAPES, PartKind, Role, SignedPart
+from proto.registry import CONTROL_MESSAGES, MAX_FRAME_BYTES
 from proto.revocation import BadRevocation, RevocationSet, check_revocation, sign_revocation
 from proto.signing import BadSignature, open_part, sign_part, verify
 from proto.token import PREFIX, make_token, parse_token

@@ -19,8 +19,9 @@ from proto.codec import (
     encode_part,
 )
 from proto.credential import decode_credential, issue_credential, verify_chain
-from proto.messages import CONTROL_MESSAGES, DATAGRAM_MESSAGES, Message
+from proto.messages import Message
 from proto.parts import PART_SHAPES, PartKind, Role
+from proto.registry import CONTROL_MESSAGES, DATAGRAM_MESSAGES
 from proto.revocation import RevocationSet, check_revocation, sign_revocation
 from proto.token import MAX_USES, make_token, parse_token
 from proto.weights import WEIGHTS_MESSAGES

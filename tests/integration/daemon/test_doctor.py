@@ -20,8 +20,9 @@ from meshnode.state import StateDirectory
 from meshnode.transport.trial import SIZED, trial_packet
 from proto.credential import issue_credential
 from proto.ids import MeshId, NodeId
-from proto.messages import Delta, ReachReport, ReachRequest, Revocations
+from proto.messages import Delta, Revocations
 from proto.parts import IdentityPart, Role
+from proto.reach import ReachReport, ReachRequest
 from proto.signing import sign_part
 
 MESH_CHECKS = {"identity", "addresses", "nat", "reachability", "path_mtu", "clock", "versions"}

@@ -21,19 +21,9 @@ from proto.codec import (
 )
 from proto.errors import WireError
 from proto.ids import BootId, node_id_of
-from proto.messages import (
-    HANDSHAKE_MESSAGES,
-    MAX_FRAME_BYTES,
-    Ack,
-    Challenge,
-    Delta,
-    Ping,
-    PingRequest,
-    Refusal,
-    RefusalCode,
-    Welcome,
-)
+from proto.messages import Ack, Challenge, Delta, Ping, PingRequest, Refusal, RefusalCode, Welcome
 from proto.parts import IdentityPart, PartKind
+from proto.registry import HANDSHAKE_MESSAGES, MAX_FRAME_BYTES
 
 NODE = node_id_of(bytes(range(32)))
 A_PING = Ping(nonce=7, incarnation=3)

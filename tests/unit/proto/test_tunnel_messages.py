@@ -8,8 +8,9 @@ import pytest
 from proto.codec import decode_message, encode_message
 from proto.errors import WireError
 from proto.ids import node_id_of
-from proto.messages import Fence, Message, Relay, TunnelAnswer, TunnelBytes, TunnelRequest
+from proto.messages import Fence, Message, Relay
 from proto.shapes import MAX_COUNTER
+from proto.tunnels import TunnelAnswer, TunnelBytes, TunnelRequest
 
 NODE = node_id_of(bytes(range(32)))
 WIDE = "\U0001f600"

@@ -33,8 +33,9 @@ from meshnode.split import (
 )
 from planner.plan import SplitPlan
 from proto.ids import NodeId
-from proto.messages import CONTROL_MESSAGES, Commit, Fence, Message, Prepare, Prepared, Release
+from proto.messages import Commit, Fence, Message, Prepare, Prepared, Release
 from proto.parts import Role
+from proto.registry import CONTROL_MESSAGES
 
 A, B = node_id("a"), node_id("b")
 NODES = (

@@ -13,7 +13,8 @@ from meshnode.tunnel.relay_table import RelayTable
 from meshnode.tunnel.relayed import SILENCE_S, RelayedStream
 from meshnode.tunnel.settings import TunnelSettings
 from proto.ids import NodeId
-from proto.messages import Message, TunnelBytes, TunnelCancel, TunnelCredit
+from proto.messages import Message
+from proto.tunnels import TunnelBytes, TunnelCancel, TunnelCredit
 
 OPENER, ACCEPTOR = an_identity().node, an_identity().node
 WINDOW_BYTES = 16_384
