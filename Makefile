@@ -9,9 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEELS ?= .wheels
 ENGINE := $(shell sed -n 's/^ *"llama-cpp-python==\([^"]*\)".*/\1/p' pyproject.toml)
 ENGINE_VENV := .venv-engine
-PROGRAMS := $(WHEELS)/llama.cpp-$(ENGINE)
 ENGINE_CMAKE := -DGGML_RPC=ON -DLLAMA_BUILD_TOOLS=ON -DLLAMA_BUILD_SERVER=ON -DLLAVA_BUILD=OFF \
 	-DLLAMA_USE_PREBUILT_UI=OFF -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON
+# Another version, or a build with other options, is another folder.
+BUILT := $(WHEELS)/llama.cpp-$(ENGINE)-$(shell echo '$(ENGINE_CMAKE)' | cksum | cut -d' ' -f1)
+PROGRAMS := $(BUILT)/bin
 
 .PHONY: run test engine-programs test-engine test-page test-long lint bench bench-engine docs clean help
 
@@ -46,26 +48,26 @@ test: $(VENV)/.installed-dev  ## the whole test suite (some minutes)
 
 # One build of llama.cpp, as the package's sources carry it, gives both: the package's libraries with the RPC backend, and
 # the programs rpc-server and llama-server. Away from here, since it takes 0.5 GB; what is kept is $(WHEELS).
-$(PROGRAMS)/.built: $(VENV)/.made
+$(BUILT)/.built: $(VENV)/.made
 	@echo "building llama-cpp-python $(ENGINE) and llama.cpp's programs: about seven minutes on two idle cores, once"
-	@mkdir -p $(WHEELS) $(PROGRAMS)
+	@mkdir -p $(PROGRAMS)
 	@set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
 	$(PIP) download --no-deps --no-binary llama-cpp-python --dest "$$place" llama-cpp-python==$(ENGINE); \
 	tar -xzf "$$place"/llama_cpp_python-$(ENGINE).tar.gz -C "$$place"; \
-	CMAKE_ARGS="$(ENGINE_CMAKE)" $(PIP) wheel --no-deps --wheel-dir $(WHEELS) --config-settings=build-dir="$$place/build" \
+	CMAKE_ARGS="$(ENGINE_CMAKE)" $(PIP) wheel --no-deps --wheel-dir $(BUILT) --config-settings=build-dir="$$place/build" \
 		--config-settings="build.targets=llama;ggml;llama-server;ggml-rpc-server" "$$place/llama_cpp_python-$(ENGINE)"; \
 	cp -a "$$place"/build/bin/. $(PROGRAMS)
 	@touch $@
 
 # An environment of its own on top of the other: the rest of the suite runs as on a machine without an engine.
-$(ENGINE_VENV)/.installed: $(VENV)/.installed-dev $(PROGRAMS)/.built
+$(ENGINE_VENV)/.installed: $(VENV)/.installed-dev $(BUILT)/.built
 	@$(PYTHON) -m venv $(ENGINE_VENV)
 	@base=$$(echo $(abspath $(VENV))/lib/python*/site-packages) && own=$$(echo $(ENGINE_VENV)/lib/python*/site-packages) \
 		&& echo "import site; site.addsitedir('$$base')" > "$$own/base.pth"
-	$(ENGINE_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --find-links $(WHEELS) llama-cpp-python==$(ENGINE)
+	$(ENGINE_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(BUILT)/*.whl
 	@touch $@
 
-engine-programs: $(PROGRAMS)/.built  ## build llama.cpp's own programs, and the package's wheel with the same
+engine-programs: $(BUILT)/.built  ## build llama.cpp's own programs, and the package's wheel with the same
 
 test-engine: $(ENGINE_VENV)/.installed  ## real inference over real nodes, both engines; builds llama.cpp the first time
 	ENGINE_PROGRAMS=$(abspath $(PROGRAMS)) $(ENGINE_VENV)/bin/python -m pytest -m engine --timeout=300 -rs

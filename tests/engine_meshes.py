@@ -27,7 +27,7 @@ RPC_SERVER, LLAMA_SERVER = "ggml-rpc-server", "llama-server"
 
 def programs() -> Path:
     """The folder of llama.cpp's own programs. A test that needs them is skipped where they are not built."""
-    built = sorted(Path(__file__).resolve().parent.parent.glob(".wheels/llama.cpp-*"))
+    built = sorted(Path(__file__).resolve().parent.parent.glob(".wheels/llama.cpp-*/bin"))
     given = [Path(os.environ["ENGINE_PROGRAMS"])] if "ENGINE_PROGRAMS" in os.environ else built
     folder = next((each for each in given if (each / LLAMA_SERVER).exists()), None)
     if folder is None:
