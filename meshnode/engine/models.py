@@ -36,7 +36,15 @@ from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import lead_to_devices, model_command
 from meshnode.engine.runs import Run, RunFailed, RunState
-from meshnode.engine.server_watch import ALIVE_S, LoadProgress, answers, counted_tokens, mapped_bytes, wait_healthy
+from meshnode.engine.server_watch import (
+    ALIVE_S,
+    SERVER_PATIENCE_S,
+    LoadProgress,
+    answers,
+    counted_tokens,
+    mapped_bytes,
+    wait_healthy,
+)
 from meshnode.engine.server_wishes import server_request
 from meshnode.engine.stillness import PATIENCE_S
 from meshnode.engine.weights import LocalPackage
@@ -332,14 +340,16 @@ class Models:
 
     async def _watch(self, run: Run) -> None:
         """A process that hangs would hold its clients for ever. Raises `RunFailed` for one that answers no more."""
+        is_server = self._engine.llama_server is not None
+        path, patience_s = ("/metrics", SERVER_PATIENCE_S) if is_server else ("/health", PATIENCE_S)
         misses = 0
-        while misses * ALIVE_S < PATIENCE_S:
-            if await answers(lambda: self.connect(run)):
+        while misses * ALIVE_S < patience_s:
+            if await answers(lambda: self.connect(run), path):
                 misses = 0
                 await anyio.sleep(ALIVE_S)
             else:
                 misses += 1
-        raise RunFailed(self._local, f"the model's engine process hangs: no answer for {PATIENCE_S:g} s")
+        raise RunFailed(self._local, f"the model's engine process hangs: no answer for {patience_s:g} s")
 
     async def _ask_health(self, run: Run, process: EngineProcess) -> None:
         progress = LoadProgress(self._file_bytes(run.model), self._sending_bytes(run))

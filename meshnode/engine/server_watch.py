@@ -21,6 +21,8 @@ Connect = Callable[[], Awaitable[ByteStream]]
 """A new connection to it. Raises `OSError` where there is nobody."""
 HEALTH_S: Final = 0.2
 ALIVE_S: Final = 15.0
+SERVER_PATIENCE_S: Final = 300.0
+"""As long as the part of llama-server that computes may be silent: longer than any one batch takes."""
 METRICS_S: Final = 5.0
 MAX_METRICS_BYTES: Final = 256 * 1024
 UNTIL_SERVING: Final = 0.99
@@ -42,12 +44,13 @@ async def wait_healthy(connect: Connect, process: EngineProcess, tell: Callable[
     return False
 
 
-async def answers(connect: Connect) -> bool:
-    """Whether it answers at all, however busy it is; that it does not is known after `ALIVE_S`."""
+async def answers(connect: Connect, path: str = "/health") -> bool:
+    """Whether it answers at all, however busy it is; that it does not is known after `ALIVE_S`. At `/metrics` the part
+    of llama-server that computes answers, in newer versions while it computes, in older ones between two batches."""
     with anyio.move_on_after(ALIVE_S):
         try:
             async with await connect() as stream:
-                await ask(stream, "GET", "/health")
+                await ask(stream, "GET", path)
                 return True
         except (OSError, AnswerBroken):
             await anyio.sleep_forever()
