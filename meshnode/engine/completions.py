@@ -84,6 +84,8 @@ class EngineThread:
     def _answer(self, job: Job) -> None:
         llama, started_s = self._llama, time.monotonic()
         llama.is_cancelled = lambda: job.cancelled
+        # Refused before it runs, it has read nothing; the figures of the one before stand there still.
+        llama.prompt_tokens = llama.completion_tokens = 0
         try:
             for chunk in self._chunks(job.wish):
                 job.tell(chunk)

@@ -17,8 +17,13 @@ from meshnode.engine.texts import Vocabulary
 from meshnode.engine.wrong_wish import WrongWish
 
 
+class Cancelled(Exception):
+    """Nobody waits for the answer any more."""
+
+
 class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
-    """Counts the tokens of the request that runs, and ends it between two tokens once `is_cancelled` says so.
+    """Counts the tokens of the request that runs, and ends it between two tokens, or two batches of its prompt, once
+    `is_cancelled` says so.
 
     The class keeps the cache of the last request's common beginning. A sliding-window cache no longer holds the cells
     of a beginning that the window has left, although it says so nowhere; such a model begins every request anew.
@@ -44,6 +49,15 @@ class CountingLlama(Llama):  # type: ignore[misc]  # the package brings no types
                 return
             self.completion_tokens += 1
             yield token
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """See the base class, which would read all of a prompt at once. Raises `Cancelled`, with those tokens
+        counted that are read by then."""
+        for begin in range(0, len(tokens), self.n_batch):
+            if self.is_cancelled():
+                self.prompt_tokens = int(self.n_tokens)
+                raise Cancelled
+            super().eval(tokens[begin : begin + self.n_batch])
 
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
         """See the base class. The same tokens, found piece by piece: for some texts that takes a hundredth of the

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from meshnode.child import child_environment
@@ -20,6 +22,7 @@ from meshnode.engine.model_process import EngineDevice, ModelOrders
 from meshnode.engine.native import library_directory
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import MODEL_MODULE
+from meshnode.engine.stillness import processor_ticks
 
 pytestmark = pytest.mark.engine
 
@@ -27,12 +30,15 @@ ROUTE = "/v1/chat/completions"
 
 
 @asynccontextmanager
-async def a_model(gguf: Path, directory: Path) -> AsyncIterator[tuple[EngineProcess, Path]]:
+async def a_model(
+    gguf: Path, directory: Path, *, context: int = 512, micro_batch: int = 512
+) -> AsyncIterator[tuple[EngineProcess, Path]]:
     """A loaded model and its socket."""
     path = directory / "m.sock"
     orders = ModelOrders(
         model="m", path=str(gguf), socket=str(path), libraries=str(library_directory()),
-        devices=(EngineDevice(19, name=CPU),), context=512, lanes=1, kv_unified=False, micro_batch=512,
+        devices=(EngineDevice(19, name=CPU),), context=context, lanes=1,
+        kv_unified=False, micro_batch=micro_batch,
         flash_attention=True, swa_full=False, k_type="f16", v_type="f16", threads=1,
     )  # fmt: skip
     command = [sys.executable, "-m", MODEL_MODULE, orders.to_argument()]
@@ -69,6 +75,38 @@ async def answer_to(path: Path, route: str, **fields: Any) -> tuple[int, dict[st
         body = json.dumps({"model": "m", "max_tokens": 1, **fields}).encode()
         answer = await ask(stream, "POST", route, (), body)
         return answer.status, json.loads(await whole_body(answer, 100_000))
+
+
+async def test_only_what_was_read_is_counted_and_a_prompt_is_not_read_on_for_nobody(gguf: Path, tmp_path: Path) -> None:
+    async with a_model(gguf, tmp_path, context=2048, micro_batch=16) as (process, path):
+
+        async def read_in_all() -> int:
+            async for word in process.words:
+                if isinstance(tokens := word.get("tokens"), dict):
+                    return int(tokens["prompt"])
+            raise AssertionError("the process ended")
+
+        assert (await answer_to(path, "/v1/completions", prompt="Hello"))[0] == 200
+        before = await read_in_all()
+        long = [{"role": "user", "content": "word " * 2048}]
+        assert (await answer_to(path, ROUTE, messages=long))[0] == 400
+        assert await read_in_all() == before
+        body = json.dumps({"model": "m", "prompt": "word " * 2000, "stream": True}).encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: m\r\ncontent-length: %d\r\n\r\n" % len(body)
+        async with await anyio.connect_unix(path) as stream:
+            began = processor_ticks(process.pid)
+            await stream.send(head + body)
+            await anyio.to_thread.run_sync(wait_ticks, process.pid, began + 20)
+        assert await read_in_all() < before + 2000
+        assert (await answer_to(path, "/v1/completions", prompt="Hello"))[0] == 200
+
+
+def wait_ticks(pid: int, ticks: int) -> None:
+    """Return once the process has used so much processor time: it is at work."""
+    until = time.monotonic() + 60
+    while processor_ticks(pid) < ticks:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 async def test_texts_that_would_stall_the_tokenizer_are_refused_by_what_they_hold(gguf: Path, tmp_path: Path) -> None:
