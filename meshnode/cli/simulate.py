@@ -34,8 +34,9 @@ def command(name: str | None, seed: int, as_json: bool) -> None:
         if as_json:
             print_json({"scenarios": [{"name": each.name, "text": each.text, "nodes": each.nodes} for each in known]})
             return
+        width = max(len(each.name) for each in known)
         for each in known:
-            click.echo(f"{each.name:18} {each.text}")
+            click.echo(f"{each.name:{width}}  {each.text}")
         return
     try:
         report = run_scenario(name, seed)

@@ -115,16 +115,31 @@ class Publisher:
 
     def refute(self, accused_at: int, accuser: NodeId, now: float) -> None:
         """Somebody holds us suspect or dead at `accused_at`: we live, at a higher incarnation."""
-        if self._left or accused_at < self._board.incarnation:
+        before_incarnation = self._board.incarnation
+        if self._left or accused_at < before_incarnation:
             return
-        if not self.rise_above(accused_at, now):
+        if not self._raise(accused_at, now):
             return
+        if accused_at > before_incarnation:
+            self._say_all_anew(now)
         changed_health = self._awareness.change(HAD_TO_REFUTE)
         self._board.emit(SuspicionRefutedSelf(accuser, self._board.incarnation, self._awareness.score))
         if changed_health:
             self._board.emit(HealthChanged(self._awareness.score, f"{accuser} suspected us"))
 
-    def rise_above(self, incarnation: int, now: float) -> bool:
+    def rise_above(self, incarnation: int, now: float) -> None:
+        """Goes above what peers hold of this node, which may be of an earlier life whose incarnation was lost."""
+        if self._raise(incarnation, now):
+            self._say_all_anew(now)
+
+    def _say_all_anew(self, now: float) -> None:
+        """Offer and network part at the new incarnation: an earlier life's, with a higher version, would else stay."""
+        if self._offered is not None:
+            self._say_offer(now)
+        if self._network_at_s > -math.inf and self._network_timer is None:
+            self._network_soon(now)
+
+    def _raise(self, incarnation: int, now: float) -> bool:
         """Raises the incarnation above `incarnation`, persists it and announces it; False for an impossible jump."""
         board = self._board
         if self._left or incarnation < board.incarnation or incarnation > board.incarnation + MAX_INCARNATION_JUMP:

@@ -10,7 +10,7 @@ import math
 
 from meshnode.events import Event, PeerDead, PeerReturned, PeerSuspect, PeerUpdated
 from meshnode.simulation.paths import Terrain
-from meshnode.simulation.report import Report
+from meshnode.simulation.report import Report, or_never
 from meshnode.simulation.scenario import Scenario, Stage
 from meshnode.simulation.world import Plan, SimulatedNode, World
 from proto.ids import NodeId
@@ -145,7 +145,7 @@ def half_killed(stage: Stage) -> None:
     agreed_s = world.settle(30.0, world.statuses_right)
     stage.report.add("the rest agree", math.inf if agreed_s is None else agreed_s, "s", at_most=6.0)
     stage.report.add("false deaths", len(false_deaths.victims), at_most=0)
-    stage.report.add("one view", _or_never(world.settle(10.0)), "s", at_most=10.0)
+    stage.report.add("one view", or_never(world.settle(10.0)), "s", at_most=10.0)
 
 
 def slow_path(stage: Stage) -> None:
@@ -174,7 +174,7 @@ def one_blip(stage: Stage) -> None:
         world.paths.partition({blinking: 1})
         world.run(0.4)
         world.paths.heal()
-        back_s.append(_or_never(world.settle(5.0, world.statuses_right)))
+        back_s.append(or_never(world.settle(5.0, world.statuses_right)))
         world.run(2.0)
     stage.report.add("false deaths", len(false_deaths.victims), at_most=0)
     stage.report.add("held alive by all again, maximum", max(back_s), "s", at_most=1.0)
@@ -184,10 +184,6 @@ def _add_traffic(report: Report, world: World, nodes: int, at_most: float | None
     report.add("gossip sent per node", world.counts.gossip_bytes_per_s(nodes), "B/s", at_most)
     report.add("gossip sent by the busiest node", world.counts.busiest_bytes_per_s(), "B/s")
     report.add("UDP sent per node, estimated", world.counts.udp_bytes_per_s(nodes), "B/s")
-
-
-def _or_never(value: float | None) -> float:
-    return math.inf if value is None else value
 
 
 SCENARIOS = (

@@ -1,11 +1,10 @@
-"""Scenarios of partitions, restarts, sleep, broken paths, NAT and hostile members: everybody finds back, nobody lies.
+"""Scenarios of restarts, sleep, broken paths, NAT and hostile members: everybody finds back, nobody lies.
 
 Each is a situation from `tests/cases/membership.json` or the issue's list; the rules (`rules`) are checked all along.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 
@@ -14,106 +13,12 @@ from meshnode.membership.settings import LAN
 from meshnode.membership.view import PathKind, Status
 from meshnode.simulation.detection import WARM_UP_S, FalseDeaths
 from meshnode.simulation.hostile import BOAST_BYTES, HostileMember
+from meshnode.simulation.partitions import stale_parts
 from meshnode.simulation.paths import Terrain
+from meshnode.simulation.report import or_never
 from meshnode.simulation.scenario import Scenario, Stage
-from meshnode.simulation.world import Plan, SimulatedNode, World, an_offer
+from meshnode.simulation.world import Plan, SimulatedNode, World
 from proto.ids import NodeId
-from proto.parts import PartKind
-
-HEAL_AT_MOST_S = 10.0
-
-
-def partition(stage: Stage) -> None:
-    """64 nodes fall into two halves for 30 s; then the link is back."""
-    world = stage.world(Plan(64, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    half = set(world.ids[:32])
-    world.paths.partition(dict.fromkeys(half, 1))
-    world.run(30.0)
-    sees_itself = sum(
-        _sees_exactly(world, node, half if node.node in half else set(world.ids) - half) for node in world.running()
-    )
-    stage.report.add("nodes that do not see exactly their half", 64 - sees_itself, at_most=0)
-    _heal(stage, world)
-
-
-def partition_of_three(stage: Stage) -> None:
-    """24 nodes fall into parts of 2, 5 and 17. Meanwhile in each one somebody leaves, dies or comes back with another
-    offer: of what the other parts remember of them nothing may be left afterwards."""
-    world = stage.world(Plan(24, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    parts = (world.ids[:2], world.ids[2:7], world.ids[7:])
-    world.paths.partition({node: number for number, part in enumerate(parts) for node in part})
-    # Two that lose 22 at once doubt themselves first (local health), until the links' idle time-out of 30 s.
-    cut_at_s = world.clock.now_s
-    for part in reversed(parts):
-        found = world.settle(60.0, lambda part=part: _all_see_exactly(world, part), step_s=0.25)  # type: ignore[misc]
-        alone_s = math.inf if found is None else world.clock.now_s - cut_at_s
-        stage.report.add(f"part of {len(part)} sees only itself after", alone_s, "s", at_most=45.0)
-    world.nodes[parts[1][0]].leave()
-    world.nodes[parts[1][1]].kill()
-    for part in parts:
-        returns = world.nodes[part[-1]]
-        returns.kill()
-        returns.draft = an_offer(48)
-        returns.start()
-    world.run(20.0)
-    _heal(stage, world)
-
-
-def partition_one_way(stage: Stage) -> None:
-    """Of 16 nodes 6 are not heard by the other 10 for 30 s, though they hear them."""
-    world = stage.world(Plan(16, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    for mute in world.ids[:6]:
-        for deaf in world.ids[6:]:
-            world.paths.break_path(mute, deaf, both_ways=False)
-    world.run(30.0)
-    stage.report.add("verdicts while it lasts", len(world.counts.deaths))
-    _heal(stage, world)
-
-
-def flapping(stage: Stage) -> None:
-    """The path between two halves of 16 nodes comes and goes 20 times, then stays."""
-    world = stage.world(Plan(16, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    for _ in range(20):
-        world.paths.heal()
-        world.run(world.rng.uniform(0.2, 4.0))
-        world.paths.partition(dict.fromkeys(world.ids[:8], 1))
-        world.run(world.rng.uniform(0.2, 9.0))
-    deaths = world.counts.by_event["peer.dead"]
-    _heal(stage, world)
-    world.run(60.0)
-    stage.report.add("deaths once it stays", world.counts.by_event["peer.dead"] - deaths, at_most=0)
-
-
-def isolated_of_three(stage: Stage) -> None:
-    """One of three nodes is cut off for 20 s (hashicorp/serf 627)."""
-    world = stage.world(Plan(3, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    alone = world.ids[2]
-    world.paths.partition({alone: 1})
-    world.run(20.0)
-    sees = [_sees_exactly(world, world.nodes[alone], {alone})]
-    sees += [_sees_exactly(world, world.nodes[node], set(world.ids) - {alone}) for node in world.ids[:2]]
-    stage.report.add("nodes with a wrong view of their side", sees.count(False), at_most=0)
-    _heal(stage, world)
-
-
-def long_partition(stage: Stage) -> None:
-    """Two halves of 8 for two hours: healing is no slower after a long time."""
-    world = stage.world(Plan(8, stage.seed))
-    world.start_all()
-    world.run(WARM_UP_S)
-    world.paths.partition(dict.fromkeys(world.ids[:4], 1))
-    world.run(7200.0)
-    _heal(stage, world)
 
 
 def sleeping(stage: Stage) -> None:
@@ -132,7 +37,7 @@ def sleeping(stage: Stage) -> None:
     world.run(60.0 + 1e-6)
     world.listeners.append(listen)
     back_s = world.settle(30.0, world.statuses_right)
-    stage.report.add("back everywhere after waking", _or_never(back_s), "s", at_most=5.0)
+    stage.report.add("back everywhere after waking", or_never(back_s), "s", at_most=5.0)
     stage.report.add("suspicions it raised", len(accused), at_most=0)
 
 
@@ -152,7 +57,7 @@ def mass_restart(stage: Stage) -> None:
                 node.persisted_incarnation = max(0, node.persisted_incarnation - 2)
         world.run(0.2)
     settings = world.plan.settings
-    stage.report.add("all know all", _or_never(world.settle(30.0)), "s", at_most=10.0)
+    stage.report.add("all know all", or_never(world.settle(30.0)), "s", at_most=10.0)
     stage.report.add("sync interval", settings.sync_interval_s, "s")
 
 
@@ -173,9 +78,34 @@ def leave_and_return(stage: Stage) -> None:
             at_most=0,
         )
         leaver.start()
-        back_s.append(_or_never(world.settle(10.0, world.statuses_right)))
+        back_s.append(or_never(world.settle(10.0, world.statuses_right)))
     stage.report.add("back everywhere, maximum", max(back_s), "s", at_most=2.0)
     stage.report.add("suspicions", world.counts.by_event["peer.suspect"], at_most=0)
+
+
+def return_from_elsewhere(stage: Stage) -> None:
+    """Nodes die and come back from another address, after seconds, days and weeks (time is shortened: tombstones for
+    90 s), with their stored incarnation and known peers as of long ago, or with no incarnation at all."""
+    world = stage.world(Plan(8, stage.seed, settings=replace(LAN, tombstone_s=90.0)))
+    world.start_all()
+    world.run(WARM_UP_S)
+    back_s = []
+    for number, (away_s, is_incarnation_lost) in enumerate(
+        ((10.0, False), (10.0, True), (300.0, False), (300.0, True))
+    ):
+        node = world.nodes[world.rng.choice(world.ids)]
+        node.kill()
+        world.run(away_s)
+        node.addresses = (f"10.9.9.{number}:4411",)
+        if is_incarnation_lost:
+            node.persisted_incarnation = 0
+        node.start()
+        back_s.append(or_never(world.settle(20.0, world.statuses_right)))
+        world.run(10.0)
+    stage.report.add("back everywhere, maximum", max(back_s), "s", at_most=2.0)
+    stage.report.add("returns reported", world.counts.by_event["peer.returned"])
+    stage.report.add("one view", or_never(world.settle(10.0)), "s", at_most=10.0)
+    stage.report.add("records held that are not their owner's newest", stale_parts(world), at_most=0)
 
 
 def false_accuser(stage: Stage) -> None:
@@ -210,7 +140,7 @@ def false_accuser(stage: Stage) -> None:
     report.add("observers that ever held it dead", len(set(held_dead)), at_most=0)
     world.paths.heal()
     report.add(
-        "linked again after the path is mended", _or_never(_until_linked(world, accuser, accused)), "s", at_most=60.0
+        "linked again after the path is mended", or_never(_until_linked(world, accuser, accused)), "s", at_most=60.0
     )
 
 
@@ -250,7 +180,7 @@ def behind_nat(stage: Stage) -> None:
     before = len(world.counts.suspicions)
     world.run(120.0)
     report = stage.report
-    report.add("all know all", _or_never(world.settle(5.0)), "s", at_most=5.0)
+    report.add("all know all", or_never(world.settle(5.0)), "s", at_most=5.0)
     report.add("suspicions in 2 minutes", len(world.counts.suspicions) - before, at_most=0)
     unreached = 0
     for node in hidden:
@@ -283,7 +213,7 @@ def hostile(stage: Stage) -> None:
     for reason, count in sorted(reasons.items()):
         report.add(f"rejected by name: {reason}", count)
     report.add("nodes that believe in 10^18 bytes", _believers(world, villain.node), at_most=0)
-    report.add("all know all", _or_never(world.settle(30.0)), "s", at_most=10.0)
+    report.add("all know all", or_never(world.settle(30.0)), "s", at_most=10.0)
 
 
 def _believers(world: World, boaster: NodeId) -> int:
@@ -309,7 +239,7 @@ def random_faults(stage: Stage) -> None:
         if not node.is_running:
             node.start()
     report = stage.report
-    report.add("all know all after faults stop", _or_never(world.settle(120.0)), "s", at_most=60.0)
+    report.add("all know all after faults stop", or_never(world.settle(120.0)), "s", at_most=60.0)
     report.add("events", sum(world.counts.by_event.values()))
 
 
@@ -335,52 +265,15 @@ def _random_fault(world: World) -> None:
         world.paths.break_path(node.node, rng.choice(world.ids), both_ways=rng.random() < 0.5)
 
 
-def _heal(stage: Stage, world: World) -> None:
-    world.paths.heal()
-    alive_s = world.settle(60.0, world.statuses_right)
-    stage.report.add("all hold all alive after healing", _or_never(alive_s), "s", at_most=HEAL_AT_MOST_S)
-    stage.report.add("one view after that", _or_never(world.settle(30.0)), "s", at_most=HEAL_AT_MOST_S)
-    stage.report.add("records held that are not their owner's newest", _stale(world), at_most=0)
-
-
-def _stale(world: World) -> int:
-    """How many parts are held anywhere in another version than their owner holds."""
-    machines = {node.node: node.machine for node in world.running() if node.machine is not None}
-    return sum(
-        observer.holds(owner, kind) != said.holds(owner, kind)
-        for observer in machines.values()
-        for owner, said in machines.items()
-        for kind in PartKind
-    )
-
-
-def _sees_exactly(world: World, observer: SimulatedNode, alive: set[NodeId]) -> bool:
-    assert observer.machine is not None
-    return {node for node in world.ids if observer.machine.status_of(node) is Status.ALIVE} == alive
-
-
-def _all_see_exactly(world: World, part: list[NodeId]) -> bool:
-    return all(_sees_exactly(world, world.nodes[node], set(part)) for node in part)
-
-
 def _until_linked(world: World, a: SimulatedNode, b: NodeId) -> float | None:
     return world.settle(90.0, lambda: b in a.links and a.node in world.nodes[b].links)
 
 
-def _or_never(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
 SCENARIOS = (
-    Scenario("partition-64", "two halves for 30 s, whole again within 10 s", 64, partition),
-    Scenario("partition-three", "parts of 2, 5 and 17 that change meanwhile: the same", 24, partition_of_three),
-    Scenario("partition-one-way", "6 of 16 go unheard for 30 s, though they hear", 16, partition_one_way),
-    Scenario("flapping", "halves that fall apart and meet 20 times, then nobody dies", 16, flapping),
-    Scenario("isolated-of-three", "one of three cut off for 20 s", 3, isolated_of_three),
-    Scenario("long-partition", "two halves of 8 for two hours", 8, long_partition),
     Scenario("laptop-sleep", "stopped for 60 s: back within 5 s, accuses nobody", 16, sleeping),
     Scenario("mass-restart", "all restart at once, some with old numbers", 16, mass_restart),
     Scenario("leave-and-return", "gone for seconds and beyond the tombstone, back at once", 8, leave_and_return),
+    Scenario("return-from-elsewhere", "dead for days, back from another address at once", 8, return_from_elsewhere),
     Scenario("false-accuser", "one broken path banishes nobody", 16, false_accuser),
     Scenario("reachable-from-one", "alive through one peer, no flapping", 8, reachable_from_one),
     Scenario("behind-nat", "5 of 12 can't be dialled: relayed paths", 12, behind_nat),

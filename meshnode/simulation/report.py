@@ -116,6 +116,11 @@ def _shown(value: float) -> str:
     return f"{value:.4g}"
 
 
+def or_never(took: float | None) -> float:
+    """A time that was measured, infinite where what was waited for did not happen."""
+    return math.inf if took is None else took
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of them do not exceed; infinite where there are none."""
     if not values:

@@ -1,7 +1,7 @@
 """Named scenarios and how one is run: what `meshnode simulate NAME --seed N` and the simulator's tests call.
 
 What lives here: `Scenario`, `Stage`, `run_scenario` and the list of them all. What does not: the scenarios themselves,
-which stand by theme in `detection`, `faults`, `measuring` and `scale`."""
+which stand by theme in `detection`, `partitions`, `faults`, `measuring` and `scale`."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Scenario:
 
 def scenarios() -> dict[str, Scenario]:
     """Every scenario by name, in the order of the documentation."""
-    from meshnode.simulation import detection, faults, measuring, scale
+    from meshnode.simulation import detection, faults, measuring, partitions, scale
 
-    every = (*detection.SCENARIOS, *faults.SCENARIOS, *measuring.SCENARIOS, *scale.SCENARIOS)
+    every = (*detection.SCENARIOS, *partitions.SCENARIOS, *faults.SCENARIOS, *measuring.SCENARIOS, *scale.SCENARIOS)
     return {scenario.name: scenario for scenario in every}
 
 

@@ -34,6 +34,7 @@ QUICK = (
     "steady-16",
     "laptop-sleep",
     "leave-and-return",
+    "return-from-elsewhere",
     "rtt-cut",
     "random-faults",
 )

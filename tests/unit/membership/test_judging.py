@@ -16,6 +16,7 @@ from meshnode.events import (
     SuspicionRefutedSelf,
 )
 from meshnode.membership.effects import PersistIncarnation
+from meshnode.membership.local import OfferDraft
 from meshnode.membership.view import Status
 from proto.messages import ClaimKind, Delta, Digest, Ping
 from proto.parts import PartKind
@@ -243,6 +244,30 @@ def test_what_an_earlier_life_said_is_no_second_process() -> None:
     us.hears(friend, *(earlier.network() for _ in range(5)))
     assert us.events(PeerIdentityConflict) == []
     assert us.machine.incarnation == 5
+
+
+def test_node_that_lost_its_incarnation_says_everything_anew_above_its_earlier_life() -> None:
+    """Else what it offers now would be older than what it offered then: peers would keep to that."""
+    us = Lone()
+    friend = us.meets()
+    us.effects += us.machine.publish_offer(OfferDraft(host_usable_bytes=10**9), us.now_s)
+    us.passes(5.0, friend)
+    us.link(us.other(), floor=4)
+    us.passes(2 * QUIET.network_interval_s, friend)
+    assert us.machine.incarnation == 5
+    for kind in PartKind:
+        held = us.machine.holds(us.node, kind)
+        assert held is not None
+        assert held[0] == 5, kind
+
+
+def test_node_that_refutes_says_only_that() -> None:
+    us = Lone()
+    accuser = us.meets()
+    us.effects += us.machine.publish_offer(OfferDraft(host_usable_bytes=10**9), us.now_s)
+    us.receives(accuser, Ping(7, 1, False, 1))
+    assert us.machine.holds(us.node, PartKind.IDENTITY) == (2, 2)
+    assert us.machine.holds(us.node, PartKind.OFFER) == (1, 1)
 
 
 def test_parts_of_this_life_that_another_process_wrote_are_a_conflict() -> None:
