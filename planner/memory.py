@@ -17,10 +17,10 @@ h, feed-forward width f, query width a (heads x key length) and vocabulary v:
 The scheduler keeps four copies of what comes in from another device as soon as there are two of them (ggml-backend.cpp,
 `GGML_SCHED_MAX_COPIES`), and one where the model lies on one. A stage takes masks + body, the last one masks +
 max(body, head); on one device masks and body make room for the head: max(masks + body, head). With copies, activations
-come in twice (4h) at all stages but the first, whose input the host has made; the planner charges all alike, so that a
-first stage takes 4h less than is charged. Quantised caches rotate keys and values by Hadamard matrices, one each for
-every mask kind (llama-kv-cache.cpp, `build_input_k_rot`): copies x (k^2 + 64^2) elements in all, k the largest power of
-two in the key length.
+come in twice (4h) at all stages but the first, whose input the host has made, and there too where the coordinator's CPU
+has a later stage; the planner charges all alike, so that a first stage often takes 4h less than is charged. Quantised
+caches rotate keys and values by Hadamard matrices, one each for every mask kind (llama-kv-cache.cpp,
+`build_input_k_rot`): copies x (k^2 + 64^2) elements in all, k the largest power of two in the key length.
 """
 
 from __future__ import annotations

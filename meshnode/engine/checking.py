@@ -85,9 +85,10 @@ def memory_rows(
     report: LoadReport, placed: Sequence[Placed], plan: SplitPlan, model: ModelSpec
 ) -> tuple[MemoryRow, ...]:
     """Found and predicted bytes, device by device, the host's last. Predicted is what the plan charges, but for two
-    things that it leaves on the safe side (`planner.memory`): a first stage gets nothing from another device, and a
-    stage on the coordinator's CPU shares its memory with the host's part."""
+    things that it leaves on the safe side (`planner.memory`): what a first stage gets comes straight from the host,
+    unless the coordinator's CPU has a later stage; and such a stage shares its memory with the host's part."""
     arriving = compute_need(model, plan.workload).arriving
+    cpu_is_later = any(each.holder == HOST and each.stage.layer_start > 0 for each in placed)
     coordinator = plan.coordinator
     embedding_bytes = min(model.embedding_bytes, coordinator.host_bytes)
     host = MemoryRow(
@@ -105,10 +106,10 @@ def memory_rows(
     for holder in _holders(placed):
         stages = [each.stage for each in placed if each.holder == holder]
         row = _row(report, stages, holder)
-        if len(plan.stages) > 1 and all(stage.layer_start == 0 for stage in stages):
-            row = replace(row, predicted_compute=max(0, row.predicted_compute - arriving))
-        elif holder == HOST and len(plan.stages) > 1:
+        if holder == HOST and cpu_is_later:
             row = replace(row, predicted_compute=row.predicted_compute + arriving)
+        elif len(plan.stages) > 1 and not cpu_is_later and all(stage.layer_start == 0 for stage in stages):
+            row = replace(row, predicted_compute=max(0, row.predicted_compute - arriving))
         if holder == HOST:
             # A tied head in the host's own memory is the embedding itself.
             tied = model.head_bytes - model.output_bytes if plan.stages[-1] in stages else 0

@@ -73,9 +73,9 @@ def tokens_of(node: RunningNode) -> list[float]:
 
 
 def assert_memory_is_as_predicted(coordinator: RunningNode, nodes: int) -> None:
-    """Weights and cache to the byte, as far as the engine's log tells it, but where a file is mapped: there found is what
-    lies between the first and the last of a stage's tensors, at most all of it. Compute buffers to 2 %; but llama-server
-    makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
+    """Weights and cache to the byte, as far as the engine's log tells it, but where a file is mapped: there found is
+    what lies between the first and the last of a stage's tensors, at most all of it. Compute buffers to 2 %; but
+    llama-server makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
     rows = coordinator.events("split.memory_check")
     assert len({row["node"] for row in rows}) == nodes
     head = coordinator.events("split.planned")[-1]["stages"][-1].split("/")[0]

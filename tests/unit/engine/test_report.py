@@ -118,3 +118,5 @@ def test_last_stage_on_the_own_cpu_has_a_tied_head_once_and_what_arrives_beside(
         row = memory_rows(a_report(), placed_on(plan, devices), plan, model)[1]
         assert row.predicted_weights == stage.weights + stage.endpoint + copies * 170 * MIB
         assert row.predicted_compute == stage.compute + ARRIVING
+        first = memory_rows(a_report(), placed_on(plan, devices), plan, model)[0]
+        assert first.predicted_compute == plan.stages[0].bytes.compute
