@@ -113,12 +113,14 @@ class Source:
         package = load_model_blocking(str(self.path), cache_dir=place / "known")
         manifest = sampled_manifest(package)
         assert manifest is not None
+        self.tunnels: list[Tunnel] = []
         self.stage = StageWeights((str(self.path),), manifest, ((layer_start, layer_end),), layer_end == LAYERS)
         self.side = WeightsSource(place / "known", lambda _peer, _opening: self.stage, Reach())
 
-    async def serve(self, end: socket.socket, opening: Opening) -> None:
+    async def serve(self, end: socket.socket, opening: Opening, peer: NodeId = WORKER) -> None:
         """One tunnel to its end."""
-        async with a_tunnel(end, WORKER, opening) as tunnel:
+        async with a_tunnel(end, peer, opening) as tunnel:
+            self.tunnels.append(tunnel)
             await self.side.serve(tunnel)
 
 

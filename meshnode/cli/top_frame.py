@@ -202,7 +202,7 @@ class _Frame:
         lines: list[Text] = []
         for split in self._parts["splits"]:
             run = split.get("run")
-            loading = f" {run['state']} {run['percent']}%" if run and run.get("percent") is not None else ""
+            loading = f" {self._named(run['progress'])}" if run else ""
             phase = split["phase"].replace("_", " ") + loading
             model = printable(split["model"])
             lines.append(Text.assemble((model, "bold"), " ", (phase, _PHASE_STYLES.get(split["phase"], "yellow"))))

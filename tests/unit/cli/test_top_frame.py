@@ -59,6 +59,13 @@ def test_at_80_by_24_everything_that_matters_is_on_the_first_view() -> None:
     assert "more nodes" in shown
 
 
+def test_model_that_is_being_loaded_shows_what_it_waits_for() -> None:
+    picture = a_picture(4)
+    progress = "waiting for stages: mfrggzdfmz fetching weights 42% of 0.2GB"
+    picture.parts["splits"] = [{"model": "m", "phase": "running", "run": {"progress": progress}, "result": None}]
+    assert f"m running {progress}" in texts(frame(picture, 120, 30, now=NOW, ascii_only=False))
+
+
 def test_small_mesh_shows_each_node_with_its_memory() -> None:
     shown = texts(frame(a_picture(4), 80, 30, now=NOW, ascii_only=False))
     assert "declared" in shown

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import anyio.to_thread
 import pytest
-from making_weights import LARGE_BYTES, LAYERS, Source, Tasks
+from making_weights import LARGE_BYTES, LAYERS, Source, Tasks, Worker, a_stage
 from planning_makers import a_plan
 
 from meshnode.engine.weights import LocalPackage
@@ -74,10 +75,10 @@ class _Talks:
         self._source = source
         self._ends: list[socket.socket] = []
 
-    def open(self, tasks: Tasks) -> Talk:
+    def open(self, tasks: Tasks, peer: NodeId = STUDY) -> Talk:
         here, there = socket.socketpair()
         self._ends.append(here)
-        tasks.start_soon(self._source.serve, there, OPENING)
+        tasks.start_soon(self._source.serve, there, OPENING, peer)
         return Talk(here)
 
     def close(self) -> None:
@@ -90,6 +91,13 @@ def talks(source: Source) -> Iterator[_Talks]:
     talks = _Talks(source)
     yield talks
     talks.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    for folder in tmp_path.rglob("rpc"):
+        folder.chmod(0o700)
 
 
 async def heard(talk: Talk, *kinds: type[Message]) -> Message | None:
@@ -117,4 +125,20 @@ async def test_worker_that_comes_again_has_lost_the_tunnel_before(talks: _Talks)
     assert await heard(second, WeightsList) is not None
     with suppress(TalkBroken):
         assert await heard(first, WeightsTensor) is None
+    await tasks.end()
+
+
+async def test_worker_that_takes_nothing_keeps_nobody_waiting_and_fills_no_memory(
+    talks: _Talks, source: Source, place: Path
+) -> None:
+    tasks = Tasks()
+    source.tunnels.clear()
+    stalled = talks.open(tasks, LOFT)
+    await heard(stalled, WeightsList)
+    stalled.say(WeightsRequest("blk.0.ffn_up.weight", 0, None))
+    await heard(stalled, WeightsTensor)
+    worker = Worker(place, tasks, source.serve, None)
+    assert await worker.fetch(a_stage("one", 0, 1)) is not None
+    # What lies in sockets and one piece of the splice, of 10.6 MB.
+    assert source.tunnels[0].sent_bytes < LARGE_BYTES // 2
     await tasks.end()
