@@ -209,7 +209,8 @@ class Channel:
         """Ask for a sign of life; the number of the question comes back with `answered`. A QUIC ping proves that the
         peer's process runs, and nothing it sent before can be taken for an answer."""
         self._questions += 1
-        self.connection.send_ping(self._questions)
+        if self.ended is None:
+            self.connection.send_ping(self._questions)
         return self._questions
 
     def authenticate(self) -> None:

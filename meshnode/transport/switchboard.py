@@ -184,8 +184,10 @@ class Switchboard:
     def flush(self, link: Link) -> float | None:
         """Send what the link has now, bury it if it has ended, else see to its timer. Returns when the first packet
         went, which carries the datagrams; None where there was nothing to send."""
-        now_s = self._clock()
         self._touched.pop(link.number, None)
+        if link.number not in self._links:
+            return None
+        now_s = self._clock()
         last: bytes | None = None
         sent_at_s: float | None = None
         for packet in link.channel.flush(now_s):
@@ -203,8 +205,7 @@ class Switchboard:
         self._flush_due = False
         touched, self._touched = self._touched, {}
         for link in touched.values():
-            if link.number in self._links:
-                self.flush(link)
+            self.flush(link)
 
     def _send(self, link: Link, data: bytes, to: SocketName) -> None:
         self.counters.udp_packets_sent += 1
