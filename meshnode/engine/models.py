@@ -212,6 +212,9 @@ class Models:
                 self._give_up(run, RunFailed(self._local, str(_first(group))))
             except* OSError as group:
                 self._give_up(run, RunFailed(self._local, f"the engine can't be started: {_first(group)}"))
+            except* Exception as group:  # noqa: BLE001  # a fault met with one model must not cost the others theirs
+                fault = _first(group)
+                self._give_up(run, RunFailed(self._local, f"a fault of this node: {type(fault).__name__}: {fault}"))
         self._end(run)
 
     def _give_up(self, run: Run, error: Exception) -> None:

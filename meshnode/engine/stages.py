@@ -119,6 +119,8 @@ class Stages:
                 problem = await self._serve_until_end(stage)
             except OSError as error:
                 problem = f"the engine can't be started: {error}"
+            except Exception as error:  # noqa: BLE001  # a fault met with one stage must not cost the others theirs
+                problem = f"a fault of this node: {type(error).__name__}: {error}"
             stage.server_pid = None
             if not stage.stopped:
                 self._report(held, StageState.FAILED, text=problem)
