@@ -55,11 +55,13 @@ class Ending:
 
     @classmethod
     def of(cls, exit_code: int, log: Sequence[str], *, for_memory: bool = False) -> Ending:
-        """With the lines of `log` that say why, as far as lines say that: the last ones with a word of trouble in them,
-        else just the last ones. An engine that fails to load says why first and a dozen other things after."""
+        """With the lines of `log` that say why, as far as lines say that: the first of late and the last ones with a
+        word of trouble in them, else just the last ones. An engine that fails to load says why first and a dozen other
+        things after, some of trouble too."""
         late = [line for line in log[-TROUBLE_WITHIN:] if line.strip() and not _USUAL.match(line)]
         troubled = [line for line in late if _TROUBLE.search(line)]
-        return cls(exit_code, tuple((troubled or late)[-SHOWN_LINES:]), for_memory)
+        told = [troubled[0], *troubled[1:][1 - SHOWN_LINES :]] if troubled else late[-SHOWN_LINES:]
+        return cls(exit_code, tuple(told), for_memory)
 
     @property
     def how(self) -> str:

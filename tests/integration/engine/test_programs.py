@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -99,6 +100,7 @@ def test_lanes_answer_side_by_side_and_whatever_ends_is_named(nodes: Nodes, gguf
     assert (stalling.status, stalling.content["error"]["param"]) == (400, "grammar")
 
     (server,) = programs_of(attic, LLAMA_SERVER)
+    assert_least_rights(server)
     assert_named(attic, client, server, f"{attic.node[:10]}: the model's engine process ended: signal SIGSEGV")
     (stage,) = programs_of(study, RPC_SERVER)
     assert_named(attic, client, stage, f"{study.node[:10]}: the stage's engine process ended: signal SIGSEGV")
@@ -117,6 +119,15 @@ def assert_lanes_overlap(client: ModelClient) -> None:
         counts = [each.result() for each in [threads.submit(answer, prompt) for prompt in PROMPTS]]
     assert min(counts) > 10
     assert max(begin for begin, _ in spans) < min(end for _, end in spans)
+
+
+def assert_least_rights(process: psutil.Process) -> None:
+    """As the package's own process: no capabilities, no new privileges, no core dump."""
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
 
 
 def assert_named(attic: RunningNode, client: ModelClient, victim: psutil.Process, expected: str) -> None:

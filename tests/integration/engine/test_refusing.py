@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_meshes import MODEL, SPREAD, client_of
+from engine_meshes import MODEL, SPREAD, both_engines, client_of
 from making_nodes import RunningNode
 
 pytestmark = pytest.mark.engine
@@ -17,8 +17,9 @@ KNOWN, UNKNOWN = b"blk.3.attn_q.weight", b"blk.3.attn_z.weight"
 Worker = Callable[..., RunningNode]
 
 
+@both_engines
 def test_files_that_will_not_load_are_told_with_the_reason_and_others_still_are(
-    worker: Worker, gguf: Path, tmp_path: Path
+    worker: Worker, engine: tuple[str, ...], gguf: Path, tmp_path: Path
 ) -> None:
     """One file that only the engine finds wrong, and one that changes between its plan and its load."""
     strange, changing = tmp_path / "strange.gguf", tmp_path / "changing.gguf"
@@ -35,7 +36,7 @@ def test_files_that_will_not_load_are_told_with_the_reason_and_others_still_are(
         file.write(os.urandom(64))
 
     died = attic.wait_event("engine.died")
-    assert (died["part"], died["how"]) == ("model", "exit code 70")
+    assert (died["part"], died["how"]) == ("model", "exit code 1" if engine else "exit code 70")
     assert any(f"tensor '{KNOWN.decode()}' not found" in line for line in died["last_lines"])
     attic.wait_event("split.withdrawn", lambda event: event["model"] == "strange")
     client.wait_model(MODEL)

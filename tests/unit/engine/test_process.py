@@ -65,6 +65,8 @@ def test_kill_while_the_machine_was_out_of_memory_is_told_as_that(tmp_path: Path
 def test_lines_that_say_why_are_shown_before_those_that_only_came_last() -> None:
     log = ["loading", "error loading model: unknown type 99", *(f"graph node {number}" for number in range(20))]
     assert Ending.of(1, log).last_lines == ("error loading model: unknown type 99",)
+    many = ["E error loading model: no tensor", *(f"E failed: {number}" for number in range(5))]
+    assert Ending.of(1, many).last_lines == (many[0], many[-2], many[-1])
     plain = [f"line {number}" for number in range(20)]
     assert Ending.of(1, plain).last_lines == tuple(plain[-SHOWN_LINES:])
     assert "it wrote nothing" in str(Ending.of(1, []))
