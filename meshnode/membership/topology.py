@@ -41,14 +41,16 @@ EXAMINE_AFTER_FAILURES = 2
 
 
 class Attempt:
-    """Dialling one peer: how often it failed, and whether it is under way or due."""
+    """Dialling one peer: how often it failed, whether it is under way or due, and where the peer called from
+    meanwhile."""
 
-    __slots__ = ("failures", "in_flight", "timer")
+    __slots__ = ("called_from", "failures", "in_flight", "timer")
 
     def __init__(self) -> None:
         self.failures = 0
         self.in_flight = False
         self.timer: Timer | None = None
+        self.called_from: str | None = None
 
 
 class Topology:
@@ -148,6 +150,9 @@ class Topology:
         if attempt is None:
             return
         self._landed(attempt, now)
+        if attempt.called_from is not None:
+            self.called(peer, attempt.called_from, now)
+            return
         attempt.failures += 1
         self._board.store.changes += 1
         if self._wants(peer):
@@ -172,6 +177,7 @@ class Topology:
     def called(self, peer: NodeId, address: str, now: float) -> None:
         """A member was heard at `address`, which nobody has proved: it is dialled there, and not remembered."""
         attempt = self.attempts.get(peer) or self._attempt(peer)
+        attempt.called_from = address if attempt.in_flight else None
         if attempt.in_flight:
             return
         if attempt.timer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from making_memberships import QUIET, Lone, Other
 
+from meshnode.membership.effects import Dial
 from meshnode.membership.view import Status
 
 
@@ -67,3 +68,33 @@ def test_member_that_left_or_was_removed_is_not_looked_for() -> None:
     us.passes(30.0, friend)
     assert us.dialled() == []
     assert us.machine.addresses_of(removed.node) == ()
+
+
+def test_member_that_calls_is_dialled_where_it_called_from_once_the_other_dial_is_over() -> None:
+    us = Lone()
+    friend = us.meets()
+    far = us.meets(linked=False, via=friend)
+    us.passes(1.0, friend)
+    assert us.dialled() == [far.node]
+    us.forget_effects()
+    us.effects += us.machine.called(far.node, "10.0.7.7:4411", us.now_s)
+    assert us.dialled() == []
+    us.effects += us.machine.dial_failed(far.node, "no_answer", us.now_s)
+    assert dialled_at(us) == [("10.0.7.7:4411",)]
+    us.forget_effects()
+    us.effects += us.machine.dial_failed(far.node, "no_answer", us.now_s)
+    us.passes(60.0, friend)
+    assert dialled_at(us)[0] == (far.address,), "what nobody proved is not remembered"
+
+
+def test_dead_member_that_calls_is_dialled_at_once_and_a_linked_one_is_not() -> None:
+    us = Lone()
+    alive = us.meets()
+    dead = a_dead_member(us, alive)
+    us.effects += us.machine.called(dead.node, "10.0.7.7:4411", us.now_s)
+    us.effects += us.machine.called(alive.node, "10.0.7.8:4411", us.now_s)
+    assert dialled_at(us) == [("10.0.7.7:4411",)]
+
+
+def dialled_at(us: Lone) -> list[tuple[str, ...]]:
+    return [one.addresses for one in us.effects if isinstance(one, Dial)]
