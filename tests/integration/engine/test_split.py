@@ -75,10 +75,10 @@ def tokens_of(node: RunningNode) -> list[float]:
 def assert_memory_is_as_predicted(coordinator: RunningNode, nodes: int) -> None:
     """Weights and cache to the byte, as far as the engine's log tells it, but where a file is mapped: there found is
     what lies between the first and the last of a stage's tensors, at most all of it. Compute buffers to 2 %; but
-    llama-server makes the outputs of one token a lane, where the plan has room for a whole micro-batch's."""
+    llama-server makes the outputs of one token a lane, where the plan has room for a whole micro-batch's, and keeps no
+    copies of what comes in where the CPU has the first layers."""
     rows = coordinator.events("split.memory_check")
     assert len({row["node"] for row in rows}) == nodes
-    head = coordinator.events("split.planned")[-1]["stages"][-1].split("/")[0]
     for row in rows:
         if row["mapped"]:
             most = LARGE_BYTES + SMALL_BYTES + LOGGED_TO_BYTES
@@ -86,7 +86,7 @@ def assert_memory_is_as_predicted(coordinator: RunningNode, nodes: int) -> None:
         else:
             assert row["weights_bytes"] == pytest.approx(row["predicted_weights_bytes"], abs=LOGGED_TO_BYTES), row
         assert row["cache_bytes"] == pytest.approx(row["predicted_cache_bytes"], abs=LOGGED_TO_BYTES), row
-        if row["node"] == head and by_programs(coordinator):
+        if by_programs(coordinator):
             assert row["compute_bytes"] <= 1.02 * row["predicted_compute_bytes"], row
         else:
             assert row["compute_bytes"] == pytest.approx(row["predicted_compute_bytes"], rel=0.02), row
