@@ -13,7 +13,8 @@ opens a case:
 
 Only the owner raises its incarnation. Claims at a lower one are stale and answered with the newer record; a record at
 or below a tombstone's incarnation is stale and answered with the accusation (al8n/memberlist 197). A witness's `alive`
-claim counts only from the witness itself, over its own link: relayed later it would prove nothing.
+claim counts only from the witness itself, over its own link: relayed later it would prove nothing. An accuser who was
+wrong over and over about one node is told so at once by those that hear the node (`credit`).
 
 What lives here: cases and status changes of others. What does not: pings, the local node's refutation (`publisher`).
 """
@@ -33,6 +34,7 @@ from meshnode.events import (
 )
 from meshnode.membership.awareness import ACCUSED_WRONGLY, Awareness
 from meshnode.membership.board import Board
+from meshnode.membership.credit import FRESH_S, Credit
 from meshnode.membership.effects import CloseLink
 from meshnode.membership.records import MAX_INCARNATION_JUMP, NodeEntry
 from meshnode.membership.suspicion import Suspicion
@@ -63,6 +65,7 @@ class Judge:
         self._board = board
         self._awareness = awareness
         self.cases: dict[NodeId, Suspicion] = {}
+        self._credit = Credit()
         self._settled: dict[NodeId, tuple[int, set[tuple[NodeId, ClaimKind]]]] = {}
         """Claims already answered for an incarnation, so that late copies don't open the case again."""
 
@@ -102,6 +105,9 @@ class Judge:
         if claim.kind is ClaimKind.ALIVE:
             if claim.accuser == via:
                 self._acquit(entry, via, now)
+            return
+        if self._needs_no_look(entry, NodeId(claim.accuser), now):
+            self._testify(entry.node, claim.incarnation, (NodeId(claim.accuser),))
             return
         self._examine(entry, claim, via, now)
 
@@ -195,6 +201,12 @@ class Judge:
         if reason is not None:
             self._board.emit(RecordRejected(entry.node, via, f"claim.{claim.kind}", reason))
         return reason is None
+
+    def _needs_no_look(self, entry: NodeEntry, accuser: NodeId, now: float) -> bool:
+        """Its accuser was wrong over and over, and the accused was heard here just now."""
+        if entry.node not in self._board.links or entry.node in self.cases or entry.heard_at_s is None:
+            return False
+        return now - entry.heard_at_s < FRESH_S and self._credit.is_spent(accuser, entry.node, now)
 
     def _examine(self, entry: NodeEntry, claim: Claim, via: NodeId, now: float) -> None:
         if claim.incarnation > entry.incarnation:
@@ -312,14 +324,17 @@ class Judge:
             self._board.store.set_status(entry, Status.ALIVE, now)
         self._board.emit(PeerRefuted(entry.node, entry.incarnation, case.first_accuser, witness))
         if witness == self._board.node:
-            self._testify(case)
+            accusers = tuple(sorted(case.accusers - {self._board.node}))
+            for accuser in accusers:
+                self._credit.refuted(accuser, case.subject, now)
+            self._testify(case.subject, case.incarnation, accusers)
         else:
             self._was_wrong(case)
 
-    def _testify(self, case: Suspicion) -> None:
-        tell = [accuser for accuser in sorted(case.accusers) if accuser in self._board.links]
+    def _testify(self, subject: NodeId, incarnation: int, accusers: tuple[NodeId, ...]) -> None:
+        tell = [accuser for accuser in accusers if accuser in self._board.links]
         if tell:
-            claim = self._sign(case.subject, case.incarnation, ClaimKind.ALIVE)
+            claim = self._sign(subject, incarnation, ClaimKind.ALIVE)
             for accuser in tell:
                 self.gossip.send_claims(accuser, (claim,))
 

@@ -42,7 +42,6 @@ from meshnode.membership.view import LinkFacts, MeshView, Status
 from proto.ids import NodeId
 from proto.messages import (
     Ack,
-    ClaimKind,
     Delta,
     Digest,
     IndirectAck,
@@ -313,8 +312,8 @@ class Membership:
         for claim in delta.claims:
             if claim.subject != self._board.node:
                 self._judge.hear_claim(claim, peer, now)
-            elif claim.kind is not ClaimKind.ALIVE and claim.incarnation >= self._board.incarnation:
-                self._publisher.refute(claim.incarnation, NodeId(claim.accuser), now)
+            else:
+                self._publisher.hear_claim(claim, peer, now)
 
     def _on_relay(self, peer: NodeId, relay: Relay, received_at: float, now: float) -> None:
         opened = self._relaying.handle(peer, relay, received_at, now)

@@ -16,10 +16,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from meshnode.events import HealthChanged, PeerIdentityConflict, SuspicionRefutedSelf
+from meshnode.events import HealthChanged, PeerIdentityConflict, RecordRejected, SuspicionRefutedSelf
 from meshnode.membership.awareness import HAD_TO_REFUTE, Awareness
 from meshnode.membership.board import Board
 from meshnode.membership.coordinates import UNSURE, LocalCoordinate
+from meshnode.membership.credit import Credit
 from meshnode.membership.effects import PersistIncarnation
 from meshnode.membership.links import Link
 from meshnode.membership.local import LocalNode, OfferDraft
@@ -28,6 +29,7 @@ from meshnode.membership.records import MAX_INCARNATION_JUMP, NodeEntry
 from meshnode.membership.timers import Timer
 from meshnode.membership.view import PathKind, Status
 from proto.ids import NodeId, short_id_of
+from proto.messages import Claim, ClaimKind
 from proto.parts import (
     MAX_ROW,
     Coordinate,
@@ -69,6 +71,7 @@ class Publisher:
         self._network_timer: Timer | None = None
         self._published_coordinate: Coordinate | None = None
         self._foreign_at_s: list[float] = []
+        self._credit = Credit()
         entry = board.store.add(board.node, board.local.role, board.incarnation, now)
         assert entry is not None, "an empty store takes its first entry"
         self.entry: NodeEntry = entry
@@ -112,6 +115,21 @@ class Publisher:
             self._board.store.set_status(self.entry, Status.LEFT, now)
 
     # --- incarnation ---
+
+    def hear_claim(self, claim: Claim, via: NodeId, now: float) -> None:
+        """A claim about this node came over the link to `via`: refuted, unless its accuser did not sign it, is nobody
+        we know, or was wrong too often."""
+        board, accuser = self._board, NodeId(claim.accuser)
+        if claim.kind is ClaimKind.ALIVE or claim.incarnation < board.incarnation or accuser == board.node:
+            return
+        if board.store.get(accuser) is None or self._credit.is_spent(accuser, board.node, now):
+            return
+        if not board.trust.claim_is_signed(claim):
+            reason = f"signature of accuser {accuser} does not verify"
+            board.emit(RecordRejected(board.node, via, f"claim.{claim.kind}", reason))
+            return
+        self.refute(claim.incarnation, accuser, now)
+        self._credit.refuted(accuser, board.node, now)
 
     def refute(self, accused_at: int, accuser: NodeId, now: float) -> None:
         """Somebody holds us suspect or dead at `accused_at`: we live, at a higher incarnation."""

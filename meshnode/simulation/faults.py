@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from meshnode.events import Event, PeerSuspect, RecordRejected
+from meshnode.events import Event, PeerRefuted, PeerSuspect, RecordRejected
 from meshnode.membership.settings import LAN
+from meshnode.membership.trust import UNSIGNED
 from meshnode.membership.view import PathKind, Status
 from meshnode.simulation.detection import WARM_UP_S, FalseDeaths
 from meshnode.simulation.hostile import BOAST_BYTES, HostileMember
@@ -19,6 +20,7 @@ from meshnode.simulation.report import or_never
 from meshnode.simulation.scenario import Scenario, Stage
 from meshnode.simulation.world import Plan, SimulatedNode, World
 from proto.ids import NodeId
+from proto.messages import Claim, ClaimKind, Delta
 
 
 def sleeping(stage: Stage) -> None:
@@ -117,18 +119,23 @@ def false_accuser(stage: Stage) -> None:
     world.run(WARM_UP_S)
     accuser, accused = world.nodes[world.ids[4]], world.ids[9]
     suspicions: dict[NodeId, int] = {}
+    refuted = 0
 
     def listen(observer: SimulatedNode, event: Event) -> None:
+        nonlocal refuted
         if isinstance(event, PeerSuspect) and event.peer == accused:
             suspicions[observer.node] = suspicions.get(observer.node, 0) + 1
+        elif isinstance(event, PeerRefuted) and (event.peer, event.accuser) == (accused, accuser.node):
+            refuted += 1
 
     world.listeners.append(listen)
     world.paths.break_path(accuser.node, accused)
     health = 0
     for _ in range(120):
+        _accuse(world, accuser, accused)
         world.run(1.0)
-        assert accuser.machine is not None
-        health = max(health, accuser.machine.awareness.score)
+        assert world.nodes[accused].machine is not None
+        health = max(health, world.nodes[accused].machine.awareness.score)  # type: ignore[union-attr]
         held_dead += [
             n.node for n in world.running() if n.machine is not None and n.machine.status_of(accused) is Status.DEAD
         ]
@@ -136,12 +143,23 @@ def false_accuser(stage: Stage) -> None:
     report.add("deaths of anybody", len(false_deaths.victims), at_most=0)
     report.add("suspicions held by the accuser", suspicions.pop(accuser.node, 0))
     report.add("suspicions held by others", sum(suspicions.values()), at_most=0)
-    report.add("worst health score of the accuser", health)
+    report.add("refutations that name the accuser", refuted)
+    report.add("worst health score of the accused", health, at_most=4)
     report.add("observers that ever held it dead", len(set(held_dead)), at_most=0)
     world.paths.heal()
     report.add(
         "linked again after the path is mended", or_never(_until_linked(world, accuser, accused)), "s", at_most=60.0
     )
+
+
+def _accuse(world: World, accuser: SimulatedNode, accused: NodeId) -> None:
+    """Says so to every peer, whatever its own machine finds out through others."""
+    machine = world.nodes[accused].machine
+    assert machine is not None
+    claim = Claim(ClaimKind.SUSPECT, accused, machine.incarnation, accuser.node, 1, UNSIGNED)
+    message = Delta((), (accuser.member.trust.sign_claim(claim),), urgent=True)
+    for peer in list(accuser.links):
+        world.wire.control(accuser, peer, message)
 
 
 def reachable_from_one(stage: Stage) -> None:

@@ -73,6 +73,12 @@ def hostile() -> Report:
     return run_scenario("hostile-member", seed=2)
 
 
+def test_false_accusations_are_refuted_by_name_and_then_cost_little() -> None:
+    """Fifteen nodes hear 120 of them."""
+    refuted = run_scenario("false-accuser", seed=2).value("refutations that name the accuser")
+    assert 30 < refuted < 200
+
+
 def test_every_scenario_is_tested() -> None:
     assert set(scenarios()) == {*QUICK, *SLOW}
 

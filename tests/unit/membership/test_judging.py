@@ -147,6 +147,51 @@ def test_accusation_heard_in_gossip_is_refuted_to_everybody() -> None:
     assert all(us.sent(Delta, peer) for peer in (accuser, bystander))
 
 
+def test_accuser_that_is_wrong_over_and_over_is_told_so_without_another_look() -> None:
+    us = Lone()
+    accused, liar, honest = us.meets(), us.meets(), us.meets()
+    for _ in range(6):
+        us.forget_effects()
+        us.hears(liar, liar.claims(accused.node, accused.incarnation))
+        looked = bool(us.sent(Ping, accused))
+        us.passes(1.0, accused, liar, honest)
+        told = [claim for delta in us.sent(Delta, liar) for claim in delta.claims]
+        assert [(claim.kind, claim.subject) for claim in told] == [(ClaimKind.ALIVE, accused.node)]
+        accused.incarnation += 1
+        us.hears(accused, accused.identity())
+    assert not looked
+    us.forget_effects()
+    us.hears(honest, honest.claims(accused.node, accused.incarnation))
+    assert us.sent(Ping, accused), "another accuser is heard"
+    us.passes(10.0, liar, honest)
+    us.forget_effects()
+    us.hears(liar, liar.claims(accused.node, accused.incarnation))
+    us.passes(20.0, liar, honest)
+    assert us.machine.status_of(accused.node) is Status.DEAD, "and one that is silent is examined all the same"
+
+
+def test_node_refutes_one_accuser_no_more_than_a_few_times_a_minute() -> None:
+    us = Lone()
+    liar = us.meets()
+    for _ in range(50):
+        us.hears(liar, liar.claims(us.node, us.machine.incarnation))
+        us.passes(0.1, liar)
+    assert us.machine.incarnation == 4
+    us.passes(60.0, liar)
+    us.hears(liar, liar.claims(us.node, us.machine.incarnation))
+    assert us.machine.incarnation == 5
+
+
+def test_accusation_of_this_node_that_nobody_signed_is_refused_by_name() -> None:
+    us = Lone()
+    liar, other = us.meets(), us.meets()
+    claim = liar.claims(us.node, 1)
+    us.hears(liar, type(claim)(claim.kind, claim.subject, claim.incarnation, other.node, 1, claim.signature))
+    us.hears(liar, us.other().claims(us.node, 1))
+    assert us.machine.incarnation == 1
+    assert [(event.subject, event.relayed_by) for event in us.events(RecordRejected)] == [(us.node, liar.node)]
+
+
 def test_accused_node_goes_above_the_accusation_and_nowhere_else() -> None:
     us = Lone()
     accuser = us.meets()
