@@ -951,8 +951,8 @@ class WeightsFilled(Event):
 
 @dataclass(frozen=True)
 class WeightsFetching(Event):
-    """This worker lacks the model: it fetches the large tensors of its stage from `source`. `resumed_bytes` are here
-    already, from an earlier load or one that was broken off."""
+    """This worker lacks the model: it fetches the large tensors of its stage from `source`, the coordinator or a nearer
+    member with the same files. `resumed_bytes` are here already, from an earlier load or one that was broken off."""
 
     name: ClassVar[str] = "weights.fetching"
     level: ClassVar[Level] = Level.INFO

@@ -51,11 +51,13 @@ class WeightsList(Message, frozen=True, tag="weights_list"):
 
 class WeightsRequest(Message, frozen=True, tag="weights_request"):
     """The worker asks for a listed tensor from `offset` on, where what it has so far is of a tensor with `digest`; at
-    the tensor's end it asks only whether what it has is still right. None where it has nothing."""
+    the tensor's end it asks only whether what it has is still right. None where it has nothing. `told_only`: the answer
+    is wanted and no bytes, which come from another member."""
 
     name: WireTensorName
     offset: WireBytesFigure
     digest: WireDigest | None
+    told_only: bool = False
 
 
 class WeightsTensor(Message, frozen=True, tag="weights_tensor"):

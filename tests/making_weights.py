@@ -126,7 +126,7 @@ class Source:
 
 class Worker:
     """A node without the model's files. `to` serves the other end of each tunnel it opens; `refusals` are what its next
-    ones meet, `cuts` after how many bytes those that follow break."""
+    ones meet, `nearest` is the member that it fetches from, `cuts` after how many bytes those that follow break."""
 
     def __init__(self, place: Path, tasks: Tasks, to: Callable[..., Any], most_bytes: int | None) -> None:
         self.events: list[Event] = []
@@ -134,11 +134,15 @@ class Worker:
         self.root = place / "weights"
         self.cuts: list[int] = []
         self.refusals: list[TunnelRefusal] = []
+        self.nearest: NodeId | None = None
+        self.members: dict[NodeId, Callable[..., Any]] = {}
         self.tunnels: list[Tunnel] = []
         self.told: list[tuple[int, int, bool]] = []
         self._tasks = tasks
         self._to = to
-        self.cache = WeightsCache(self.root, most_bytes, lambda _: None, self._open, self._emit, Reach(), keep_s=0)
+        self.cache = WeightsCache(
+            self.root, most_bytes, lambda _: None, self._open, self._emit, Reach(), lambda *_: self.nearest, keep_s=0
+        )
 
     async def fetch(self, held: Held) -> Path | None:
         """The folder for the stage's server."""
@@ -168,7 +172,7 @@ class Worker:
         if self.refusals:
             raise TunnelRefused(peer, self.refusals.pop(0), "refused")
         here, there = socket.socketpair()
-        self._tasks.start_soon(self._to, there, opening)
+        self._tasks.start_soon(self.members.get(peer, self._to), there, opening)
         stream = Cut(here, self.cuts.pop(0)) if self.cuts else LoopbackStream(here)
         tunnel = Tunnel(stream, peer, opening, Carrier.TCP, opened_here=True, ended=_ended)
         self.tunnels.append(tunnel)

@@ -26,6 +26,7 @@ from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
 from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
+from meshnode.engine.holders import nearest_holder, shared_weights
 from meshnode.engine.models import Models
 from meshnode.engine.stages import Stages
 from meshnode.engine.weights import LocalPackage, WeightsCache
@@ -131,7 +132,7 @@ class EngineRoom:
         threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
         weights = self._weights = WeightsCache(
             self._config.state_dir / "weights", self._config.max_weights_cache, ports.package, self._tunnels.open,
-            self._emit, engine.reach, changed=ports.fetched_changed,
+            self._emit, engine.reach, self._nearest_holder, changed=ports.fetched_changed,
         )  # fmt: skip
         self._stages = Stages(
             engine, weights, threads=threads, emit=self._emit,
@@ -145,9 +146,15 @@ class EngineRoom:
         source = WeightsSource(self._config.state_dir / "models", self._stage_weights, engine.reach)
         self._tunnels.offer(Purpose.WEIGHTS, source.serve, source.admit)
 
+    def _nearest_holder(self, model: str, manifest: str, coordinator: NodeId) -> NodeId | None:
+        assert self._ports is not None, "attached before"
+        return nearest_holder(self._ports.view(), model, manifest, coordinator)
+
     def _stage_weights(self, worker: NodeId, opening: Opening) -> StageWeights | str:
         assert self._models is not None, "offered once it is there"
         assert self._ports is not None, "attached before"
+        if opening.fence is not None and opening.fence.coordinator != self._local:
+            return shared_weights(self._ports.view(), self._ports.package(opening.model), worker, opening)
         run = self._models.get(opening.model)
         running = None if run is None else (run.plan, run.fence)
         return stage_weights(running, self._ports.package(opening.model), worker, opening)

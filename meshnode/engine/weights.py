@@ -32,7 +32,7 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights_fetch import Fetching, OpenTunnel
+from meshnode.engine.weights_fetch import Fetching, Nearest, OpenTunnel
 from meshnode.engine.weights_folder import SERVER_FOLDER, fetched_layers, plain_name, size_of
 from meshnode.engine.weights_process import KEEP_FREE_BYTES, FillOrders
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
@@ -64,8 +64,9 @@ class LocalPackage:
 
 class WeightsCache:
     """The cache in `root`. `package` gives what this node has of a model by its name; `most_bytes` bounds the cache
-    (None: the disk does); `open_tunnel` leads to who coordinates; `reach` is what engine processes may use; `keep_s` is
-    how long unused folders stay; `changed` is called when `fetched` is another."""
+    (None: the disk does); `open_tunnel` leads to who coordinates, and to a member that is `nearest` and has the same;
+    `reach` is what engine processes may use; `keep_s` is how long unused folders stay; `changed` is
+    called when `fetched` is another."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class WeightsCache:
         open_tunnel: OpenTunnel,
         emit: Callable[[Event], None],
         reach: Reach,
+        nearest: Nearest,
         keep_s: float = KEEP_S,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -87,7 +89,7 @@ class WeightsCache:
         self._changed = changed
         self.fetched: Mapping[str, tuple[FetchedLayers, ...]] = {}
         """By model, layers whose large tensors were fetched and are kept."""
-        self._fetching = Fetching(root, most_bytes, open_tunnel, self._claim_for, emit, reach)
+        self._fetching = Fetching(root, most_bytes, open_tunnel, self._claim_for, emit, reach, nearest)
         self._used: Counter[str] = Counter()
         self._folder_of: dict[tuple[str, Fence], str] = {}
         self._filling: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.abc
 
 from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import EngineProcess, Word, running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights_fetch_process import FetchOrders
+from meshnode.engine.weights_fetch_process import ALONE, WITH_MEMBER, FetchOrders
 from meshnode.engine.weights_folder import SERVER_FOLDER
 from meshnode.events import (
     Event,
@@ -41,10 +42,12 @@ from meshnode.events import (
 )
 from meshnode.split import Held
 from meshnode.tunnel import (
+    Carrier,
     LoopbackStream,
     Opening,
     Purpose,
     Tunnel,
+    TunnelError,
     TunnelRefusal,
     TunnelRefused,
     TunnelUnavailable,
@@ -62,6 +65,8 @@ LETTING_END_S: Final = 10.0
 OpenTunnel = Callable[[NodeId, Opening], Awaitable[Tunnel]]
 Claim = Callable[[str, int], AbstractAsyncContextManager[None]]
 """Makes a folder the stage's own for as long as it is filled; with its name, and the bytes of the whole stage."""
+Nearest = Callable[[str, str, NodeId], NodeId | None]
+"""The member to fetch from rather than from the coordinator, with model, manifest and the latter; None without one."""
 Told = Callable[[int, int], None]
 """Gets (bytes done, bytes in all)."""
 
@@ -78,6 +83,9 @@ class _Try:
     received: int = 0
     received_before: int = 0
     is_announced: bool = False
+    member: NodeId | None = None
+    bad_member: NodeId | None = None
+    carrier: Carrier | None = None
     last: Word = field(default_factory=dict)
 
 
@@ -93,8 +101,10 @@ class Fetching:
         claim: Callable[[Held], Claim],
         emit: Callable[[Event], None],
         reach: Reach,
+        nearest: Nearest,
     ) -> None:
         self._reach = reach
+        self._nearest = nearest
         self._root = root
         self._most_bytes = most_bytes
         self._open_tunnel = open_tunnel
@@ -143,17 +153,23 @@ class Fetching:
 
     async def _receive(self, stage: _Try, tunnel: Tunnel) -> str | None:
         ours, theirs = socket.socketpair()
+        to_member, for_member = socket.socketpair()
         go_read, go_write = os.pipe()
         try:
-            with ours, theirs:
-                orders = self._orders(stage.held, theirs.fileno(), go_read)
+            with ours, theirs, to_member, for_member:
+                orders = self._orders(stage.held, theirs.fileno(), for_member.fileno(), go_read)
                 command = [sys.executable, "-m", FETCH_MODULE, orders.to_argument()]
                 environment = child_environment(engine_environment(()))
-                async with running(command, environment, pass_fds=[theirs.fileno(), go_read]) as process:
+                async with running(command, environment, pass_fds=orders.passed_fds) as process:
                     theirs.close()
+                    for_member.close()
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(splice, tunnel, LoopbackStream(ours))
-                        problem = await self._follow(stage, tunnel, process, go_write)
+
+                        async def join_member(manifest: str) -> bool:
+                            return await self._join_member(stage, manifest, to_member, tasks)
+
+                        problem = await self._follow(stage, tunnel, process, go_write, join_member)
                         with anyio.move_on_after(LETTING_END_S):
                             await process.wait()
                         tasks.cancel_scope.cancel()
@@ -162,19 +178,45 @@ class Fetching:
             os.close(go_read)
             os.close(go_write)
 
-    async def _follow(self, stage: _Try, tunnel: Tunnel, process: EngineProcess, go: int) -> str | None:
+    async def _join_member(
+        self, stage: _Try, manifest: str, end: socket.socket, tasks: anyio.abc.TaskGroup
+    ) -> bool:  # fmt: skip
+        """Lead the child to a member that is nearer than the coordinator; False where there is none to be had."""
+        fence = stage.held.fence
+        member = self._nearest(stage.held.model, manifest, NodeId(fence.coordinator))
+        stage.member = stage.carrier = None
+        if member is None:
+            return False
+        try:
+            tunnel = await self._open_tunnel(member, Opening(Purpose.WEIGHTS, stage.held.model, fence))
+        except TunnelError:
+            return False  # told by the tunnel's own event
+        stage.member, stage.carrier = member, tunnel.carrier
+        tasks.start_soon(splice, tunnel, LoopbackStream(end))
+        return True
+
+    async def _follow(
+        self,
+        stage: _Try,
+        tunnel: Tunnel,
+        process: EngineProcess,
+        go: int,
+        join_member: Callable[[str], Awaitable[bool]],
+    ) -> str | None:
         """Hears the child until its last word."""
         word = await _next(process)
         if not isinstance(name := word.get("listed"), str):
             return self._ended(stage, word, process)
         stage.total = _whole(word, "total")
         async with self._claim(stage.held)(name, stage.total):
-            os.write(go, b"!")
+            os.write(go, WITH_MEMBER if await join_member(str(word.get("manifest"))) else ALONE)
             while (word := await _next(process)) and not _is_last(word):
                 if "rejected" in word:
                     self._rejected(stage, word)
                 elif "here" in word:
                     self._begins(stage, tunnel, _whole(word, "here"))
+                elif "left" in word:
+                    self._member_left(stage, word)
                 else:
                     self._progress(stage, word)
         if word.get("filled") is True:
@@ -196,10 +238,9 @@ class Fetching:
         held, stage.done = stage.held, here
         if here < stage.total and not stage.is_announced:
             stage.is_announced = True
+            source, carrier = stage.member or tunnel.peer, stage.carrier or tunnel.carrier
             self._emit(
-                WeightsFetching(
-                    held.model, held.fence.generation, tunnel.peer, tunnel.carrier.value, stage.total, here
-                )
+                WeightsFetching(held.model, held.fence.generation, source, carrier.value, stage.total, here)
             )  # fmt: skip
             stage.told(here, stage.total)
 
@@ -209,7 +250,7 @@ class Fetching:
         if stage.is_announced:
             stage.told(stage.done, stage.total)
 
-    def _orders(self, held: Held, socket_fd: int, go_fd: int) -> FetchOrders:
+    def _orders(self, held: Held, socket_fd: int, member_fd: int, go_fd: int) -> FetchOrders:
         return FetchOrders(
             root=str(self._root),
             model=held.model,
@@ -218,6 +259,7 @@ class Fetching:
             most_bytes=held.reserved_bytes,
             cache_bytes=self._most_bytes,
             socket_fd=socket_fd,
+            member_fd=member_fd,
             go_fd=go_fd,
             reach=self._reach,
         )
@@ -226,7 +268,7 @@ class Fetching:
 
     def _over(self, stage: _Try) -> str | None:
         held, word = stage.held, stage.last
-        source = held.fence.coordinator
+        source = stage.member or held.fence.coordinator
         if isinstance(reason := word.get("refused"), str):
             self._emit(WeightsRejected(held.model, source, "", 0, reason, again=False))
             self._skipped(stage, f"what the coordinator says of its tensors is wrong: {reason}", 0)
@@ -252,8 +294,16 @@ class Fetching:
         tensor, again = str(word.get("rejected"))[:100], word.get("again") is True
         how = "what came, and what was there of it before," if word.get("resumed") is True else "what came"
         reason = f"{how} does not have the SHA-256 that was announced"
-        source = stage.held.fence.coordinator
+        member = (stage.bad_member or stage.member) if word.get("member") is True else None
+        source = member or stage.held.fence.coordinator
         self._emit(WeightsRejected(stage.held.model, source, tensor, _whole(word, "size"), reason, again=again))
+
+    def _member_left(self, stage: _Try, word: Word) -> None:
+        """Its bytes are not asked for any more: the coordinator gives the rest."""
+        stage.bad_member, stage.member = stage.member or stage.bad_member, None
+        reason = f"left for the coordinator: {word.get('left')}"
+        if stage.bad_member is not None and word.get("wrong") is True:
+            self._emit(WeightsRejected(stage.held.model, stage.bad_member, "", 0, reason[:300], again=True))
 
     def _skipped(self, stage: _Try, reason: str, needed: int) -> None:
         self._emit(WeightsSkipped(stage.held.model, max(0, needed), reason[:300]))

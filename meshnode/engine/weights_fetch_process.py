@@ -23,31 +23,32 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.reach import Reach, give_up_the_rest
 from meshnode.engine.weights_folder import About, FetchedFolder, Have, folder_name, joined, size_of
-from meshnode.engine.weights_process import EMBEDDING, OUTPUT, THRESHOLD_BYTES, no_room
+from meshnode.engine.weights_list import SourceEnded, heard, listed
+from meshnode.engine.weights_member import Member
+from meshnode.engine.weights_process import no_room
 from meshnode.engine.weights_talk import PIECE_BYTES, Talk, TalkBroken
 from meshnode.engine.words import Speaker
-from meshnode.models.gguf_file import DIALECT
-from meshnode.models.tensors import layer_of
 from proto.errors import WireError
-from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, WeightsTensor
+from proto.weights import TensorSize, WeightsRequest, WeightsTensor
 
 VERIFIED_AT_ONCE: Final = 2
 ASKED_AHEAD: Final = 2
 """Requests on their way at once: the next tensor follows without a round trip between."""
 TELL_S: Final = 0.5
-MessageT = TypeVar("MessageT", WeightsList, WeightsTensor)
+ALONE, WITH_MEMBER = b"!", b"+"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchOrders:
     """For the stage of `model` with layers [start, end) of each of `ranges`, from `source`, into its folder below
     `root`. `most_bytes` is what the stage has reserved, `cache_bytes` what the whole cache may take (None: the disk).
-    `socket_fd` leads to the source; a byte that comes at `go_fd` says that the folder is this process's to fill."""
+    `socket_fd` leads to the source; a byte that comes at `go_fd` says that the folder is this process's to fill, and
+    `WITH_MEMBER` that `member_fd` leads to another member that has the package."""
 
     root: str
     model: str
@@ -56,8 +57,14 @@ class FetchOrders:
     most_bytes: int
     cache_bytes: int | None
     socket_fd: int
+    member_fd: int
     go_fd: int
     reach: Reach = field(default_factory=Reach)
+
+    @property
+    def passed_fds(self) -> list[int]:
+        """What the process inherits."""
+        return [self.socket_fd, self.member_fd, self.go_fd]
 
     def to_argument(self) -> str:
         """The one word of the command line."""
@@ -69,10 +76,6 @@ class FetchOrders:
         fields = json.loads(text)
         ranges = tuple((start, end) for start, end in fields["ranges"])
         return cls(**{**fields, "ranges": ranges, "reach": Reach.from_fields(fields["reach"])})
-
-
-class SourceEnded(Exception):
-    """The source said that it can't go on, and why."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,20 +106,23 @@ def _fetch(orders: FetchOrders, talk: Talk, speaker: Speaker) -> None:
     name = folder_name(orders.source, manifest)
     folder = FetchedFolder(Path(orders.root) / name)
     total = sum(tensor.size_bytes for tensor in tensors)
-    speaker.say(listed=name, total=total)
-    if not os.read(orders.go_fd, 1):
-        raise TalkBroken("the node is gone")
+    speaker.say(listed=name, manifest=manifest, total=total)
+    member = None
+    if os.read(orders.go_fd, 1) == WITH_MEMBER:
+        there = Talk(socket.socket(fileno=orders.member_fd))
+        member = Member(there, manifest, lambda reason, is_wrong: speaker.say(left=reason[:300], wrong=is_wrong))
     folder.make()
     try:
-        _fill(folder, manifest, tensors, orders, talk, speaker)
+        _fill(folder, manifest, tensors, orders, talk, member, speaker)
     finally:
         # The server reads here and must never write: what a coordinator's engine sends is not what was verified.
         folder.close()
 
 
 def _fill(
-    folder: FetchedFolder, manifest: str, tensors: list[TensorSize], orders: FetchOrders, talk: Talk, speaker: Speaker
-) -> None:
+    folder: FetchedFolder, manifest: str, tensors: list[TensorSize], orders: FetchOrders, talk: Talk,
+    member: Member | None, speaker: Speaker,
+) -> None:  # fmt: skip
     here = folder.have()
     total = sum(tensor.size_bytes for tensor in tensors)
     needed = total - sum(_kept(here, tensor) for tensor in tensors)
@@ -126,7 +132,7 @@ def _fill(
     folder.keep_only({tensor.name for tensor in tensors}, parts_only=True)
     speaker.say(here=total - needed)
     with ThreadPoolExecutor(VERIFIED_AT_ONCE) as pool:
-        fetch = _Fetch(folder, talk, tensors, here, pool, speaker)
+        fetch = _Fetch(folder, talk, member, tensors, here, pool, speaker)
         try:
             fetch.run()
         finally:
@@ -136,69 +142,6 @@ def _fill(
     folder.tell(About(orders.model, orders.source, manifest, joined(ranges)))
     lost_bytes = sum(tensor.size_bytes for tensor in tensors if tensor.name in fetch.lost)
     speaker.say(filled=True, tensors=len(tensors), received=fetch.received, lost=len(fetch.lost), lost_bytes=lost_bytes)
-
-
-# --- the list ------------------------------------------------------------------------------------------------------
-
-
-def listed(talk: Talk, ranges: Sequence[tuple[int, int]], most_bytes: int) -> tuple[str, list[TensorSize]]:
-    """The manifest and every tensor of the source's lists. Raises `WireError` for what can't be this stage's."""
-    tensors: list[TensorSize] = []
-    manifest = ""
-    judge = _ListJudge(ranges, most_bytes)
-    while True:
-        part = _heard(talk, WeightsList)
-        if manifest not in ("", part.manifest):
-            raise WireError("weights_list", "manifest", part.manifest, manifest)
-        manifest = part.manifest
-        for tensor in part.tensors:
-            judge.take(tensor)
-        tensors += part.tensors
-        if not part.more:
-            return manifest, tensors
-        if not part.tensors:
-            raise WireError("weights_list", "tensors", "none, and more to come", "at least one")
-
-
-class _ListJudge:
-    """Judges what a source lists for a stage with layers [start, end) of each of `ranges` that has `most_bytes`."""
-
-    def __init__(self, ranges: Sequence[tuple[int, int]], most_bytes: int) -> None:
-        self._ranges = ranges
-        self._most_bytes = most_bytes
-        self._total = 0
-        self._names: set[str] = set()
-
-    def take(self, tensor: TensorSize) -> None:
-        """Raises `WireError` with what is wrong with one more tensor."""
-        name = tensor.name
-        layer = layer_of(name, DIALECT)
-        is_end = layer is None and name in (OUTPUT, EMBEDDING)
-        if not is_end and (layer is None or not any(start <= layer < end for start, end in self._ranges)):
-            raise WireError("weights_list", "tensors.name", repr(name), f"one of layers {_shown(self._ranges)}")
-        # Two names that differ by case only are one file in some file systems.
-        if name.casefold() in self._names:
-            raise WireError("weights_list", "tensors.name", f"{name!r} twice", "each once")
-        if tensor.size_bytes <= THRESHOLD_BYTES:
-            raise WireError("weights_list", "tensors.size_bytes", f"{tensor.size_bytes}", f"above {THRESHOLD_BYTES}")
-        self._names.add(name.casefold())
-        self._total += tensor.size_bytes
-        if self._total > self._most_bytes:
-            expected = f"at most the {self._most_bytes} that the stage has reserved"
-            raise WireError("weights_list", "tensors", f"{self._total} bytes", expected)
-
-
-def _shown(ranges: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{start}-{end - 1}" for start, end in ranges)
-
-
-def _heard(talk: Talk, kind: type[MessageT]) -> MessageT:
-    message = talk.hear([kind, WeightsEnd])
-    if isinstance(message, WeightsEnd):
-        raise SourceEnded(message.reason)
-    if not isinstance(message, kind):
-        raise TalkBroken("the source ended before all was said")
-    return message
 
 
 def _kept(here: dict[str, Have], tensor: TensorSize) -> int:
@@ -228,6 +171,7 @@ class _Verifying:
     tensor: TensorSize
     digest: bytes
     was_resumed: bool
+    from_member: bool
     outcome: Future[str]
 
 
@@ -238,6 +182,7 @@ class _Fetch:
         self,
         folder: FetchedFolder,
         talk: Talk,
+        member: Member | None,
         tensors: Sequence[TensorSize],
         here: dict[str, Have],
         pool: ThreadPoolExecutor,
@@ -245,6 +190,7 @@ class _Fetch:
     ) -> None:
         self._folder = folder
         self._talk = talk
+        self._member = member
         self._here = here
         self._pool = pool
         self._speaker = speaker
@@ -280,12 +226,13 @@ class _Fetch:
     def _ask(self, tensor: TensorSize) -> None:
         have = self._here.get(tensor.name)
         offset, digest = (0, None) if have is None else (min(have.size_bytes, tensor.size_bytes), have.digest)
-        request = WeightsRequest(tensor.name, offset, digest)
+        told_only = self._member is not None and self._member.is_of_use
+        request = WeightsRequest(tensor.name, offset, digest, told_only)
         self._talk.say(request)
         self._asked.append((tensor, request))
 
     def _answered(self, tensor: TensorSize, request: WeightsRequest) -> None:
-        answer = _heard(self._talk, WeightsTensor)
+        answer = heard(self._talk, WeightsTensor)
         if (answer.name, answer.size_bytes) != (tensor.name, tensor.size_bytes):
             found = f"{answer.name!r} of {answer.size_bytes} bytes"
             raise WireError("weights_tensor", "name", found, f"{tensor.name!r} of {tensor.size_bytes} bytes")
@@ -300,15 +247,36 @@ class _Fetch:
         if have is not None and have.is_whole and answer.offset == tensor.size_bytes:
             return
         path = self._folder.part(tensor.name, answer.digest)
-        self._receive(path, answer.offset, tensor.size_bytes)
+        if not request.told_only:
+            self._receive(self._talk, path, answer.offset, tensor.size_bytes)
+        elif not self._received_from_member(tensor, answer, path):
+            # Asked for once more, of the coordinator, from where the member left off.
+            reached = path.stat().st_size if path.exists() else 0
+            self._here[tensor.name] = Have(answer.digest, reached, is_whole=False)
+            self._wanted.appendleft(tensor)
+            return
         outcome = self._pool.submit(hashes_of, path, answer.digest)
-        self._verifying.append(_Verifying(tensor, answer.digest, answer.offset > 0, outcome))
+        self._verifying.append(_Verifying(tensor, answer.digest, answer.offset > 0, request.told_only, outcome))
 
-    def _receive(self, path: Path, offset: int, size_bytes: int) -> None:
+    def _received_from_member(self, tensor: TensorSize, answer: WeightsTensor, path: Path) -> bool:
+        """Whether the member gave all that is missing."""
+        member = self._member
+        assert member is not None, "asked so with one only"
+        if answer.offset < tensor.size_bytes:
+            if not member.is_of_use or not member.begin(tensor, answer.digest, answer.offset):
+                return False
+            try:
+                self._receive(member.talk, path, answer.offset, tensor.size_bytes)
+            except TalkBroken as error:
+                member.leave(str(error), is_wrong=False)
+                return False
+        return True
+
+    def _receive(self, talk: Talk, path: Path, offset: int, size_bytes: int) -> None:
         with path.open("ab") as part:
             part.truncate(offset)
             while offset < size_bytes:
-                count = self._talk.take(self._room[: min(PIECE_BYTES, size_bytes - offset)])
+                count = talk.take(self._room[: min(PIECE_BYTES, size_bytes - offset)])
                 part.write(self._room[:count])
                 offset += count
                 self._done += count
@@ -322,10 +290,15 @@ class _Fetch:
             self._folder.finish(tensor.name, verifying.digest, fnv)
             return
         self._folder.discard(tensor.name)
-        again = tensor.name not in self._again
-        self._speaker.say(rejected=tensor.name, size=tensor.size_bytes, resumed=verifying.was_resumed, again=again)
+        by_member = verifying.from_member
+        if by_member and self._member is not None:
+            self._member.leave("what it gave has another SHA-256", is_wrong=False)
+        again = by_member or tensor.name not in self._again
+        self._speaker.say(
+            rejected=tensor.name, size=tensor.size_bytes, resumed=verifying.was_resumed, member=by_member, again=again
+        )
         if again:
-            self._again.add(tensor.name)
+            self._again |= set() if by_member else {tensor.name}
             self._done -= tensor.size_bytes
             self._wanted.append(tensor)
         else:

@@ -98,7 +98,9 @@ async def _worker(
         while node.mesh.view().nodes.get(source) is None or node.mesh.view().nodes[source].link is None:
             await node.mesh.newer_view(node.mesh.view())
         events: list[Event] = []
-        cache = WeightsCache(place / "weights", None, lambda _: None, node.tunnels.open, events.append, Reach())
+        cache = WeightsCache(
+            place / "weights", None, lambda _: None, node.tunnels.open, events.append, Reach(), lambda *_: None
+        )
         times = []
         for generation in (1, 2):
             began = time.perf_counter()

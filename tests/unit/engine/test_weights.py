@@ -33,7 +33,14 @@ class Home:
         self.packages: dict[str, LocalPackage] = {}
         self.root = place / "weights"
         self.cache = WeightsCache(
-            self.root, most_bytes, self.packages.get, no_tunnel, self.events.append, Reach(), keep_s=keep_s
+            self.root,
+            most_bytes,
+            self.packages.get,
+            no_tunnel,
+            self.events.append,
+            Reach(),
+            lambda *_: None,
+            keep_s=keep_s,
         )
 
     def model(self, name: str, seed: int = 1, *, tied: bool = False) -> dict[str, bytes]:

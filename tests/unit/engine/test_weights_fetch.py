@@ -27,8 +27,8 @@ from making_weights import (
 )
 
 from meshnode.engine import weights_fetch
-from meshnode.engine.weights_fetch_process import listed
 from meshnode.engine.weights_folder import About, FetchedFolder
+from meshnode.engine.weights_list import listed
 from meshnode.engine.weights_talk import Talk, TalkBroken
 from meshnode.events import (
     WeightsFetched,
