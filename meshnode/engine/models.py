@@ -25,7 +25,7 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
-from meshnode.engine.checking import Placed, memory_rows, placed_on, wrong_layers
+from meshnode.engine.checking import Placed, placed_on, wrong_layers
 from meshnode.engine.commands import MAX_DEVICES, MAX_SERVER_DEVICES
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
@@ -47,15 +47,9 @@ from meshnode.engine.server_watch import (
 )
 from meshnode.engine.server_wishes import server_request
 from meshnode.engine.stillness import PATIENCE_S
+from meshnode.engine.telling import Telling
 from meshnode.engine.weights import LocalPackage
-from meshnode.events import (
-    EngineDied,
-    Event,
-    SplitLoadFailed,
-    SplitLoading,
-    SplitMemoryCheck,
-    SplitServing,
-)
+from meshnode.events import EngineDied, Event, SplitLoadFailed, SplitServing
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.split import Gate
 from meshnode.tunnel import Purpose, Tunnels
@@ -63,9 +57,7 @@ from planner.plan import SplitPlan
 from proto.ids import NodeId
 from proto.messages import Fence, StageReport, StageState
 
-PERCENT_STEP: Final = 10
 TOKEN_KINDS: Final = ("prompt", "completion", "per_second")
-"""Progress is told in steps of this size: a line each, not a hundred."""
 CAUSE_S: Final = 2.0
 """After the model's process ended: so long a worker's report of the real cause may take to arrive."""
 MAX_REFUSAL_BYTES: Final = 64 * 1024
@@ -96,6 +88,7 @@ class Models:
         self._threads = threads
         self._package = package
         self._emit = emit
+        self._telling = Telling(local, emit)
         self._failed = failed
         self._runs: dict[str, Run] = {}
         self._gates: dict[str, Gate] = {}
@@ -131,7 +124,7 @@ class Models:
         before = run.stages.get(worker)
         run.stages[worker] = report
         if report.state is StageState.FILLING:
-            self._tell_filling(run, worker, report, before)
+            self._telling.filling(run, worker, report, before)
         run.wake()
 
     # --- what the gateway asks ---
@@ -181,24 +174,7 @@ class Models:
     def status(self, model: str) -> dict[str, Any] | None:
         """Plain JSON of how far `model` is; None where it does not run here."""
         run = self._runs.get(model)
-        if run is None:
-            return None
-        return {
-            "state": run.state.value,
-            "percent": run.percent,
-            "total_bytes": run.weights_bytes,
-            "progress": run.progress,
-            "tokens": run.tokens,
-            "stages": [
-                {
-                    "node": worker,
-                    "state": None if (report := run.stages.get(worker)) is None else _state_word(report),
-                    "done_bytes": 0 if report is None else report.done_bytes,
-                    "total_bytes": 0 if report is None else report.total_bytes,
-                }
-                for worker in run.workers
-            ],
-        }
+        return None if run is None else run.status()
 
     # --- one run ---
 
@@ -329,7 +305,7 @@ class Models:
             if word.get("ready") is True:
                 return
             if isinstance(share := word.get("progress"), float):
-                self._tell_loading(run, share)
+                self._telling.loading(run, share)
         raise await self._ended_early(run, process)
 
     async def _count(self, run: Run, process: EngineProcess) -> None:
@@ -355,10 +331,10 @@ class Models:
         raise RunFailed(self._local, f"the model's engine process hangs: no answer for {patience_s:g} s")
 
     async def _ask_health(self, run: Run, process: EngineProcess) -> None:
-        progress = LoadProgress(self._file_bytes(run.model), self._sending_bytes(run))
+        progress = LoadProgress(self._file_bytes(run.model), run.sending_bytes(self._local))
 
         def tell() -> None:
-            self._tell_loading(run, progress.share(mapped_bytes(process), self._sent_bytes(run)))
+            self._telling.loading(run, progress.share(mapped_bytes(process), self._sent_bytes(run)))
 
         if not await wait_healthy(lambda: self.connect(run), process, tell):
             raise await self._ended_early(run, process)
@@ -378,13 +354,6 @@ class Models:
         local = self._package(model)
         return 0 if local is None else local.package.size_bytes
 
-    def _sending_bytes(self, run: Run) -> int:
-        """What the workers get over tunnels: their tensors without those they have by hash."""
-        all_bytes = sum(
-            stage.bytes.weights + stage.bytes.endpoint for stage in run.plan.stages if stage.node != self._local
-        )
-        return all_bytes - sum(report.done_bytes for report in run.stages.values())
-
     def _sent_bytes(self, run: Run) -> int:
         rows = self._tunnels.status()["open"]
         fields = {"purpose": Purpose.ENGINE.value, "model": run.model, "generation": run.fence.generation}
@@ -398,14 +367,8 @@ class Models:
     def _check(self, run: Run, placed: Sequence[Placed]) -> None:
         """Raises `RunFailed` where layers are not where the plan has them."""
         problem = wrong_layers(run.report, placed)
-        local = self._package(run.model)
-        for row in () if local is None else memory_rows(run.report, placed, run.plan, local.package.spec):
-            self._emit(
-                SplitMemoryCheck(
-                    run.model, run.fence.generation, row.node, row.device, row.weights, row.predicted_weights,
-                    row.cache, row.predicted_cache, row.compute, row.predicted_compute, row.mapped,
-                )
-            )  # fmt: skip
+        if (local := self._package(run.model)) is not None:
+            self._telling.memory(run, placed, local.package.spec)
         if problem is not None:
             raise RunFailed(self._local, problem)
 
@@ -416,32 +379,9 @@ class Models:
         self._emit(SplitServing(run.model, run.fence.generation, len(run.plan.stages), after_s))
         run.wake()
 
-    # --- progress ---
-
-    def _tell_loading(self, run: Run, share: float) -> None:
-        self._tell_step(run, "loading", self._local, run.percent, share, run.weights_bytes)
-        run.percent = int(share * 100)
-
-    def _tell_filling(self, run: Run, worker: NodeId, report: StageReport, before: StageReport | None) -> None:
-        total = max(1, report.total_bytes)
-        told = 0 if before is None else int(100 * before.done_bytes / max(1, before.total_bytes))
-        step = "fetching" if report.fetching else "filling from local files"
-        self._tell_step(run, step, worker, told, report.done_bytes / total, total)
-
-    def _tell_step(self, run: Run, step: str, node: NodeId, told: int, share: float, total_bytes: int) -> None:
-        percent = int(share * 100)
-        if percent // PERCENT_STEP > told // PERCENT_STEP:
-            done = int(share * total_bytes)
-            self._emit(SplitLoading(run.model, run.fence.generation, step, node, percent, done, total_bytes))
-
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-def _state_word(report: StageReport) -> str:
-    """`fetching` is how a cache is filled from elsewhere."""
-    return "fetching" if report.fetching and report.state is StageState.FILLING else report.state.value
 
 
 def _is_count(found: object) -> bool:

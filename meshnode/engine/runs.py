@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import anyio
 
@@ -98,6 +99,37 @@ class Run:
         percent = int(100 * report.done_bytes / max(1, report.total_bytes))
         return f"{short(worker)} {doing} {percent}% of {amount(report.total_bytes)}"
 
+    def sending_bytes(self, local: NodeId) -> int:
+        """What the workers get over tunnels from `local`: their tensors without those they have by hash."""
+        theirs = (stage.bytes for stage in self.plan.stages if stage.node != local)
+        return sum(each.weights + each.endpoint for each in theirs) - sum(
+            report.done_bytes for report in self.stages.values()
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Plain JSON of how far it is."""
+        return {
+            "state": self.state.value,
+            "percent": self.percent,
+            "total_bytes": self.weights_bytes,
+            "progress": self.progress,
+            "tokens": self.tokens,
+            "stages": [
+                {
+                    "node": worker,
+                    "state": None if (report := self.stages.get(worker)) is None else _state_word(report),
+                    "done_bytes": 0 if report is None else report.done_bytes,
+                    "total_bytes": 0 if report is None else report.total_bytes,
+                }
+                for worker in self.workers
+            ],
+        }
+
     def failed_stage(self) -> StageReport | None:
         """The report of a stage that can't run any more."""
         return next((each for each in self.stages.values() if each.state is StageState.FAILED), None)
+
+
+def _state_word(report: StageReport) -> str:
+    """`fetching` is how a cache is filled from elsewhere."""
+    return "fetching" if report.fetching and report.state is StageState.FILLING else report.state.value
