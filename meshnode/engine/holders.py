@@ -15,7 +15,6 @@ from meshnode.tunnel import Opening
 from proto.ids import NodeId
 from proto.parts import ModelOffer, Role
 
-
 NEARER_MS: Final = 1.0
 """Within one network RTTs differ by chance: so much is a difference, and worth another node's work."""
 
