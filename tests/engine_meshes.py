@@ -59,3 +59,8 @@ def programs_of(node: RunningNode, program: str) -> list[psutil.Process]:
 
 def _is_engine(word: str) -> bool:
     return "meshnode.engine" in word or Path(word).name in (RPC_SERVER, LLAMA_SERVER)
+
+
+def reserved_on(node: RunningNode) -> int:
+    """Bytes of its devices that are held."""
+    return sum(device["reserved_bytes"] for device in node.json("capacity")["devices"])

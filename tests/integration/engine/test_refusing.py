@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_meshes import MODEL, SPREAD, both_engines, client_of
-from making_nodes import RunningNode
+from engine_meshes import MODEL, PACE, SPREAD, both_engines, client_of, reserved_on
+from making_nodes import MESHNODE, Nodes, RunningNode
 
 pytestmark = pytest.mark.engine
 
@@ -54,3 +54,17 @@ def test_files_that_will_not_load_are_told_with_the_reason_and_others_still_are(
     assert changed.status == 503
     assert int(changed.headers["retry-after"]) > 0
     assert client.wait_answer(MODEL, PROMPT).status == 200
+
+
+def test_engine_that_gets_no_memory_is_told_as_that_and_the_node_lives(nodes: Nodes, gguf: Path) -> None:
+    """A limit of the process stands for a machine that has less than was declared."""
+    short = ("prlimit", "--data=700000000", *MESHNODE)
+    attic = nodes.start("attic", *PACE, "--declare-usable", "3GB", "--model", str(gguf), program=short)
+    died = attic.wait_event("engine.died")
+    assert (died["part"], died["how"]) == ("model", "exit code 70")
+    assert any("failed to allocate" in line for line in died["last_lines"])
+    attic.wait_event("split.withdrawn")
+    answer = client_of(attic).complete(MODEL, PROMPT, 1)
+    assert (answer.status, answer.content["error"]["code"]) == (503, "not_running")
+    assert "failed to allocate" in answer.error
+    assert reserved_on(attic) == 0

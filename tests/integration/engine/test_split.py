@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from asking_models import ModelClient
-from engine_meshes import CONTEXT, MODEL, PACE, PROGRAMS, SPREAD, both_engines, client_of, engines_of
+from engine_meshes import CONTEXT, MODEL, PACE, PROGRAMS, SPREAD, both_engines, client_of, engines_of, reserved_on
 from making_nodes import Nodes, RunningNode
 
 pytestmark = pytest.mark.engine
@@ -181,8 +181,3 @@ def test_capacity_is_live_and_a_further_model_sees_what_is_left(nodes: Nodes, gg
     assert died["how"].startswith("signal SIGKILL")
     assert client.wait_answer(died["model"], PROMPTS[0]).status == 200
     assert reserved_on(attic) == held
-
-
-def reserved_on(node: RunningNode) -> int:
-    """Bytes of its devices that are held."""
-    return sum(device["reserved_bytes"] for device in node.json("capacity")["devices"])
