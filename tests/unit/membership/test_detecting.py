@@ -74,6 +74,19 @@ def test_process_that_did_not_run_accuses_nobody_for_a_while() -> None:
     assert us.events(PeerSuspect), "it is not blind for ever"
 
 
+def test_packet_that_came_before_a_probe_does_not_answer_it() -> None:
+    us = Lone()
+    silent, *relays = [us.meets() for _ in range(4)]
+    us.passes(5.0, silent, *relays)
+    us.forget_effects()
+    while not us.sent(Ping, silent):
+        us.passes(0.01, *relays)
+    before_s = us.now_s - 1.0
+    us.effects += us.machine.receive_datagram(silent.node, Ping(1, 1, False, 0), before_s, us.now_s)
+    us.passes(QUIET.probe_timeout_max_s, *relays)
+    assert {request.target for request in us.sent(PingRequest)} == {silent.node}
+
+
 def test_question_that_was_open_when_the_process_stopped_proves_nothing() -> None:
     us = Lone()
     silent, *relays = [us.meets() for _ in range(4)]

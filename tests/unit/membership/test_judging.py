@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from making_memberships import QUIET, Lone
 
 from meshnode.events import (
@@ -15,6 +17,7 @@ from meshnode.events import (
     RecordRejected,
     SuspicionRefutedSelf,
 )
+from meshnode.membership.credit import FRESH_S
 from meshnode.membership.effects import PersistIncarnation
 from meshnode.membership.local import OfferDraft
 from meshnode.membership.view import Status
@@ -168,6 +171,24 @@ def test_accuser_that_is_wrong_over_and_over_is_told_so_without_another_look() -
     us.hears(liar, liar.claims(accused.node, accused.incarnation))
     us.passes(20.0, liar, honest)
     assert us.machine.status_of(accused.node) is Status.DEAD, "and one that is silent is examined all the same"
+
+
+def test_accuser_without_credit_has_one_looked_at_that_was_not_heard_lately() -> None:
+    us = Lone(replace(QUIET, probe_interval_s=10_000.0, rtt_interval_s=10_000.0))
+    accused, liar = us.meets(), us.meets()
+    us.passes(10.0, accused, liar)
+    for _ in range(4):
+        us.forget_effects()
+        us.hears(liar, liar.claims(accused.node, accused.incarnation))
+        looked = bool(us.sent(Ping, accused))
+        us.passes(1.0, accused, liar)
+        accused.incarnation += 1
+        us.hears(accused, accused.identity())
+    assert not looked
+    us.passes(FRESH_S + 0.1)
+    us.forget_effects()
+    us.hears(liar, liar.claims(accused.node, accused.incarnation))
+    assert us.sent(Ping, accused)
 
 
 def test_node_refutes_one_accuser_no_more_than_a_few_times_a_minute() -> None:
