@@ -76,8 +76,8 @@ class Ending:
             return f"signal {-self.exit_code}"
 
     def __str__(self) -> str:
-        said = " | ".join(self.last_lines[-SHOWN_LINES:]) or "it wrote nothing"
-        return f"{self.how}; its last lines: {said}"[:480]
+        said = " | ".join(self.last_lines[-SHOWN_LINES:])
+        return f"{self.how}; its last lines: {said}"[:480] if said else f"{self.how}; it wrote nothing of it"
 
 
 class EngineProcess:

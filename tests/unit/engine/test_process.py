@@ -69,7 +69,7 @@ def test_lines_that_say_why_are_shown_before_those_that_only_came_last() -> None
     assert Ending.of(1, many).last_lines == (many[0], many[-2], many[-1])
     plain = [f"line {number}" for number in range(20)]
     assert Ending.of(1, plain).last_lines == tuple(plain[-SHOWN_LINES:])
-    assert "it wrote nothing" in str(Ending.of(1, []))
+    assert str(Ending.of(1, [])) == "exit code 1; it wrote nothing of it"
     assert Ending.of(-6, ["line", "llama_perf_context_print: eval time", "CPU : SSE3 = 1"]).last_lines == ("line",)
 
 
