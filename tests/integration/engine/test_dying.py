@@ -71,7 +71,11 @@ def test_engine_that_dies_is_named_to_clients_of_every_node_and_the_split_goes_o
     attic.wait_event("split.load_failed", lambda event: event["node"] == loft.node)
     second = attic.wait_event("split.serving", lambda event: event["generation"] > 1)["generation"]
     assert client.wait_answer(MODEL, PROMPT).status == 200
+    replanned = attic.wait_event("split.replanned")
+    assert (replanned["node"], len(replanned["lost"])) == (loft.node, 1)
+    assert "signal SIGSEGV" in replanned["cause"]
     stages = attic.events("split.planned")[-1]["stages"]
+    assert replanned["stages"] == stages
     assert not any(stage.startswith(loft.node) for stage in stages)
     assert loft.control().get("/v1/status")["node"] == loft.node
 

@@ -16,6 +16,8 @@ from asking_models import ModelClient
 from engine_meshes import CONTEXT, MODEL, PACE, PROGRAMS, SPREAD, both_engines, client_of, engines_of, reserved_on
 from making_nodes import Nodes, RunningNode
 
+from meshnode.engine import landlock
+
 pytestmark = pytest.mark.engine
 
 PROMPTS = ("The capital of France is", "Once upon a time, in a village by the sea,")
@@ -136,6 +138,7 @@ def assert_nobody_else_reaches_the_stage(worker: RunningNode) -> None:
     """Its server listens in a network of its own: no port of this machine leads there."""
     started: dict[str, Any] = worker.wait_event("stage.started")
     assert started["private_network"] is True
+    assert (started["landlock"], started["tcp_only"]) == (landlock.abi(), True)
     theirs = {Path(f"/proc/{process.pid}/ns/net").readlink() for process in [psutil.Process(started["pid"])]}
     assert theirs.isdisjoint({Path("/proc/self/ns/net").readlink()})
 

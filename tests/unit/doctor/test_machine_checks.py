@@ -11,7 +11,7 @@ import pytest
 
 from meshnode.config import load_config
 from meshnode.doctor import Finding, Grade, PeerFacts, check_machine
-from meshnode.doctor.engines import EngineFacts, check_engines
+from meshnode.doctor.engines import EngineBounds, EngineFacts, check_engines
 from meshnode.doctor.machine import MachineFacts, look_at_machine
 from meshnode.doctor.state_files import StateFacts, check_state, look_at_state
 from meshnode.state import StateDirectory
@@ -126,6 +126,14 @@ def test_engines_of_a_mesh_must_fit_together(here: str, there: str, fits: bool) 
     found = check_engines(EngineFacts(False, f"llama.cpp rpc {here}", devices=("cpu",)), [peer])
     assert "its devices: CPU" in found[0].found
     assert [one.subject for one in found[1:]] == ([] if fits else [peer.called])
+
+
+def test_engine_processes_that_read_what_the_node_reads_are_a_warning() -> None:
+    for landlock, grade in ((7, Grade.OK), (0, Grade.WARNING)):
+        facts = EngineFacts(False, "llama.cpp rpc 7.0.0", bounds=EngineBounds(True, landlock, True))
+        found = check_engines(facts)[1]
+        assert (found.grade, "a network of their own" in found.found) == (grade, True)
+        assert bool(found.advice) is (grade is Grade.WARNING)
 
 
 def test_engine_process_that_died_is_a_warning() -> None:
