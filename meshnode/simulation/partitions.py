@@ -72,11 +72,11 @@ def partition_one_way(stage: Stage) -> None:
 
 
 def flapping(stage: Stage) -> None:
-    """The path between two halves of 16 nodes comes and goes 20 times, then stays."""
+    """The path between two halves of 16 nodes comes and goes 12 times, then stays."""
     world = stage.world(Plan(16, stage.seed))
     world.start_all()
     world.run(WARM_UP_S)
-    for _ in range(20):
+    for _ in range(12):
         world.paths.heal()
         world.run(world.rng.uniform(0.2, 4.0))
         world.paths.partition(dict.fromkeys(world.ids[:8], 1))
@@ -143,7 +143,7 @@ SCENARIOS = (
     Scenario("partition-64", "two halves for 30 s, whole again within 10 s", 64, partition),
     Scenario("partition-three", "parts of 2, 5 and 17 that change meanwhile: the same", 24, partition_of_three),
     Scenario("partition-one-way", "6 of 16 go unheard for 30 s, though they hear", 16, partition_one_way),
-    Scenario("flapping", "halves that fall apart and meet 20 times, then nobody dies", 16, flapping),
+    Scenario("flapping", "halves that fall apart and meet 12 times, then nobody dies", 16, flapping),
     Scenario("isolated-of-three", "one of three cut off for 20 s", 3, isolated_of_three),
     Scenario("long-partition", "two halves of 8 for two hours", 8, long_partition),
 )
