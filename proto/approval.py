@@ -39,9 +39,7 @@ def commitment(mesh: MeshId, member: NodeId, joiner: NodeId, joiner_nonce: bytes
     return hashlib.sha256(_COMMIT + _who(mesh, member, joiner) + joiner_nonce).digest()
 
 
-def words(
-    mesh: MeshId, member: NodeId, joiner: NodeId, joiner_nonce: bytes, member_nonce: bytes
-) -> tuple[str, ...]:
+def words(mesh: MeshId, member: NodeId, joiner: NodeId, joiner_nonce: bytes, member_nonce: bytes) -> tuple[str, ...]:
     """The six words. Both nonces are `NONCE_BYTES` long, so that no two inputs look the same."""
     digest = hashlib.sha256(_WORDS + _who(mesh, member, joiner) + joiner_nonce + member_nonce).digest()
     return tuple(WORD_LIST[byte] for byte in digest[:WORDS])

@@ -114,9 +114,7 @@ class ApprovalDesk:
             return self._committed(value, joiner, address, wanted, now_s)
         return self._revealed(value, joiner)
 
-    def _committed(
-        self, commit: bytes, joiner: NodeId, address: str, wanted: Role | None, now_s: float
-    ) -> Refusal:
+    def _committed(self, commit: bytes, joiner: NodeId, address: str, wanted: Role | None, now_s: float) -> Refusal:
         request = self._requests.get(joiner)
         if request is None or request.commit != commit:
             full = joiner not in self._requests and len(self._requests) >= MAX_REQUESTS

@@ -59,9 +59,7 @@ def test_config_typo_is_exit_code_2_and_names_key_and_nearest(tmp_path: Path) ->
     file.write_text('max_memroy = "1GB"\n')
     done = meshnode("run", "--config", str(file))
     assert done.returncode == 2
-    assert done.stderr == (
-        f"error: max_memroy: expected a known key; did you mean max_memory? (file {file}, line 1)\n"
-    )
+    assert done.stderr == (f"error: max_memroy: expected a known key; did you mean max_memory? (file {file}, line 1)\n")
 
 
 def test_bad_size_is_exit_code_2_and_names_the_flag() -> None:

@@ -82,7 +82,11 @@ def test_typo_in_the_environment_names_the_nearest_right_variable(tmp_path: Path
 
 
 def test_variables_an_orchestrator_injects_are_left_alone(tmp_path: Path) -> None:
-    injected = {"MESHNODE_SERVICE_HOST": "10.0.0.1", "MESHNODE_PORT_4411_UDP_ADDR": "10.0.0.1", "MESHNODE_PORT": "udp://x"}
+    injected = {
+        "MESHNODE_SERVICE_HOST": "10.0.0.1",
+        "MESHNODE_PORT_4411_UDP_ADDR": "10.0.0.1",
+        "MESHNODE_PORT": "udp://x",
+    }
     assert load_config({}, an_environment(tmp_path, **injected)).quorum == 2
 
 

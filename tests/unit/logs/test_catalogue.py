@@ -14,7 +14,17 @@ from meshnode.reference import pages
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "meshnode"
-PLAIN = {"str", "int", "float", "bool", "str | None", "int | None", "float | None", "tuple[str, ...]"}
+PLAIN = {
+    "str",
+    "int",
+    "float",
+    "bool",
+    "str | None",
+    "int | None",
+    "float | None",
+    "tuple[str, ...]",
+    "tuple[int, ...]",
+}
 
 
 def calls() -> Iterator[str]:
