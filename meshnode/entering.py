@@ -44,12 +44,17 @@ async def enter(
 ) -> Admission:
     """This node as a member of its mesh.
 
-    A token of the mesh that the node is in already changes nothing. Raises `AdmissionError` (a token that can't be
-    used, is refused, or is of another mesh), `StateError`, `ListenFailed`.
+    A token of the mesh that the node is in already changes nothing, and a member needs none: an empty one is passed
+    over; who belongs to no mesh does not get one of its own because a variable was not filled in. Raises
+    `AdmissionError` (a token that is empty, can't be used, is refused, or is of another mesh), `StateError`,
+    `ListenFailed`.
     """
     stored = state.credential()
     member_of = None if stored is None else MeshId(stored.mesh)
-    if token is not None:
+    if token == "" and member_of is None:
+        advice = "put an invite token into it, or unset it to found a mesh"
+        raise AdmissionError("MESHNODE_JOIN is set and empty", advice)
+    if token:
         invite = invite_to_join(token, identity.node, member_of)
         if member_of is None:
             await _join(state, identity, config, token, invite, emit)

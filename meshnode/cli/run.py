@@ -88,16 +88,20 @@ def _given(flags: dict[str, Any]) -> dict[str, object]:
 
 
 def token_of(join: str | None, join_file: Path | None) -> str | None:
-    """The invite token from the flag, a file, stdin or the environment, in this order; None where there is none."""
+    """The invite token from the flag, a file, stdin or the environment, in this order; None where none was given, and
+    empty where the variable is: `meshnode.entering.enter` says what that means."""
     if join is not None and join_file is not None:
         raise Failure("--join and --join-file are both given", "give one of them", BAD_USAGE)
+    if join is not None and not join.strip():
+        raise Failure("--join: the token is empty", "give an invite token, or no --join to found a mesh", BAD_USAGE)
     if join == "-":
         return _from_stdin()
     if join_file is not None:
         return _from_file(join_file)
     # The variable is taken out, so that no child process of this one inherits the secret.
-    from_environment = os.environ.pop("MESHNODE_JOIN", "")
-    return (join or from_environment).strip() or None
+    given = os.environ.pop("MESHNODE_JOIN", None)
+    text = given if join is None else join
+    return None if text is None else text.strip()
 
 
 def _from_stdin() -> str:

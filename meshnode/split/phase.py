@@ -31,13 +31,11 @@ class Phase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PursuitSettings:
     """`carry_out`: reserve and run plans (else only plan). `force_split`: don't try the local node alone first.
-    `improve_margin`: the gain in predicted speed, as a share, above which a running split moves to a better plan.
-    `grace_s`: how long a worker that lives may fail its health checks."""
+    `improve_margin`: the gain in predicted speed, as a share, above which a running split moves to a better plan."""
 
     carry_out: bool = False
     force_split: bool = False
     improve_margin: float = 0.15
-    grace_s: float = 75.0
 
 
 DEFAULTS: Final = PursuitSettings()

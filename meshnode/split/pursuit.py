@@ -13,8 +13,8 @@ planner in its process, `standing` for what is held and runs), and carrying out 
 Where nothing is carried out (a profile, or `carry_out` off) a plan ends in `planned` instead of `reserving`; a change
 of members waits and plans anew. Every node that wants the model has a pursuit; all but the coordinator's watch.
 
-Lost means: a stage's node dead or left, its lease lapsed, or unhealthy for longer than the grace time. A suspected one
-only holds new requests. A replan takes the mesh as it is, without dwelling and below the quorum too.
+Lost means: a stage's node dead or left, or its lease lapsed. A suspected one only holds new requests. A replan takes
+the mesh as it is, without dwelling and below the quorum too.
 
 A plan that stands may still not run: an engine process ends. That is a loss too; a worker whose engine ended is left
 out of the replan. `MAX_FAULTS` of them within `FAULTS_S` and the pursuit rests in `failed` with the reason, until
@@ -105,7 +105,7 @@ class Pursuit:
         self._waiter: Waiter | None = None
         self._tickets = 0
         self._asked: _Asked | None = None
-        self._standing = Standing(request.model, settings.grace_s)
+        self._standing = Standing(request.model)
         self._baseline = members_of(())
         self._said: object = None
         self._seen_generation = 0
@@ -149,10 +149,6 @@ class Pursuit:
         if isinstance(outcome, SplitPlan):
             return self._plan_found(asked, outcome, result, now)
         return self._no_plan(asked, result, now)
-
-    def stage_health(self, node: NodeId, healthy: bool, now: float) -> list[PursuitEffect]:
-        """What a health check of a running stage's worker came to."""
-        return self._of_standing(self._standing.health(node, healthy, now), now)
 
     def run_failed(self, fence: Fence, node: NodeId, reason: str, now: float) -> list[PursuitEffect]:
         """What runs under `fence` can't any more: the engine's part on `node` ended, or could not begin."""

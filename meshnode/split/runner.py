@@ -151,13 +151,6 @@ class SplitDesk:
             self.drop(model, reason)
         self._perform(None, self._reservations.stop(reason))
 
-    def stage_health(self, model: str, node: NodeId, healthy: bool) -> None:
-        """What a health check of a running stage's worker came to."""
-        pursued = self._pursued.get(model)
-        if pursued is not None:
-            self._perform(model, pursued.pursuit.stage_health(node, healthy, self._clock()))
-            self._stirred.set()
-
     def run_failed(self, model: str, fence: Fence, node: NodeId, reason: str) -> None:
         """What runs of `model` under `fence` ended by itself, by the engine's part on `node`."""
         pursued = self._pursued.get(model)

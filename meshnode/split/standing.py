@@ -22,7 +22,6 @@ from meshnode.membership.effects import Emit, Send
 from meshnode.membership.view import MeshView, Status
 from meshnode.readiness.snapshot import SplitParticipantSnapshot
 from meshnode.split.actions import Gate, RunPlan, SetGate, StopPlan
-from meshnode.split.grace import Grace
 from meshnode.split.holding import Committed, Holding, HoldingEffect, PrepareFailed, StageLost
 from planner.plan import SplitPlan
 from proto.ids import NodeId, short
@@ -83,10 +82,8 @@ StandingEffect = Order | Stands | NotReserved | Lost | Overdue
 class Standing:
     """What one model's split holds in the mesh. Times are monotonic seconds."""
 
-    def __init__(self, model: str, grace_s: float) -> None:
+    def __init__(self, model: str) -> None:
         self._model = model
-        self._grace_s = grace_s
-        self._grace = Grace(grace_s)
         self._withdraw_s = math.inf
         self._stopped = True
         self.running: Run | None = None
@@ -115,8 +112,7 @@ class Standing:
     def next_wakeup(self) -> float:
         """When `poll` must be called at the latest."""
         holdings = [run.holding.next_wakeup() for run in (self.reserving, self.running) if run is not None]
-        grace_s = math.inf if self.running is None or self._stopped else self._grace.next_due_s()
-        return min(grace_s, self._withdraw_s, *holdings)
+        return min([self._withdraw_s, *holdings])
 
     # --- inputs ---
 
@@ -155,11 +151,6 @@ class Standing:
             return []
         return [*self._set_gate(Gate.HOLD if Status.SUSPECT in states.values() else Gate.OPEN)]
 
-    def health(self, node: NodeId, healthy: bool, now: float) -> list[StandingEffect]:
-        """What a health check of a running stage's worker came to."""
-        self._grace.note(node, healthy, now)
-        return self.poll(now)
-
     def failed(self, node: NodeId, cause: str, now: float) -> list[StandingEffect]:
         """What runs can't any more: the engine's part on `node` ended."""
         return [] if self.reserving is not None else self._lose(cause, node, now)
@@ -170,9 +161,6 @@ class Standing:
         for run in (self.reserving, self.running):
             if run is not None:
                 effects += self._of(run, run.holding.poll(now), now)
-        ill = None if self.running is None or self._stopped else self._grace.expired(now)
-        if ill is not None:
-            effects += self._lose(f"{short(ill)} failed its health checks for {self._grace_s:g}s", ill, now)
         if self._withdraw_s <= now:
             self._withdraw_s = math.inf
             effects.append(Overdue())
@@ -214,7 +202,6 @@ class Standing:
         superseded = [] if old is None else _sends(old.holding.abandon(run.holding.nodes, "superseded by a newer plan"))
         self._stopped = False
         self._withdraw_s = math.inf
-        self._grace = Grace(self._grace_s)
         opened = self._set_gate(Gate.OPEN)
         return [*superseded, Stands(run, old), RunPlan(run.plan, run.holding.fence), *opened]
 

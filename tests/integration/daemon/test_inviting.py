@@ -11,6 +11,7 @@ import subprocess
 import termios
 from pathlib import Path
 
+import pytest
 import segno
 from making_nodes import MESHNODE, Nodes, RunningNode, environment
 
@@ -99,4 +100,21 @@ def test_what_is_no_token_joins_nothing(tmp_path: Path) -> None:
         done = joining(tmp_path / "study", text=text)
         assert (done.returncode, problem in done.stderr) == (code, True), done.stderr
         assert "AAAA" not in done.stderr
+    assert not (tmp_path / "study" / "credential.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "code", "problem"),
+    [
+        ((), {"MESHNODE_JOIN": " "}, 1, "MESHNODE_JOIN is set and empty"),
+        (("--join", ""), {}, 2, "--join: the token is empty"),
+    ],
+)
+def test_token_that_was_not_filled_in_founds_no_mesh(
+    tmp_path: Path, options: tuple[str, ...], variables: dict[str, str], code: int, problem: str
+) -> None:
+    command = [*MESHNODE, "run", "--state-dir", str(tmp_path / "study"), *options]
+    variables = environment(**variables)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, timeout=60)
+    assert (done.returncode, problem in done.stderr) == (code, True), done.stderr
     assert not (tmp_path / "study" / "credential.json").exists()

@@ -292,32 +292,6 @@ def test_planner_that_takes_too_long_does_not_delay_the_withdrawal() -> None:
     assert withdrawn_s == pytest.approx(25.2, abs=0.1)
 
 
-def test_unhealthy_worker_that_lives_has_75_seconds_of_grace() -> None:
-    world = a_pair()
-    world.add("c", gb=45)
-    world.run(10)
-    a = world.nodes["a"]
-    ill = next(name for name in "bc" if world.nodes[name].stage is not None)
-    world.perform(a, a.pursuit.stage_health(node_id(ill), False, world.now))
-    world.run(84)
-    assert a.named("split.replanned") == []
-    world.run(90)
-    assert a.runs is not None
-    assert node_id(ill) not in a.runs.plan.nodes
-
-
-def test_one_good_health_check_ends_the_trouble() -> None:
-    world = a_pair()
-    world.run(10)
-    a = world.nodes["a"]
-    world.perform(a, a.pursuit.stage_health(node_id("b"), False, world.now))
-    world.run(60)
-    world.perform(a, a.pursuit.stage_health(node_id("b"), True, world.now))
-    world.run(200)
-    assert a.pursuit.phase is Phase.RUNNING
-    assert len(a.named("split.planned")) == 1
-
-
 def test_clean_stop_gives_everything_back() -> None:
     world = a_pair()
     world.run(10)
