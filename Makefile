@@ -48,7 +48,8 @@ test: $(VENV)/.installed-dev  ## the whole test suite (some minutes)
 
 # One build of llama.cpp, as the package's sources carry it, gives both: the package's libraries with the RPC backend, and
 # the programs rpc-server and llama-server. Away from here, since it takes 0.5 GB; what is kept is $(WHEELS).
-$(BUILT)/.built: $(VENV)/.made
+# A newer environment is no reason to build again.
+$(BUILT)/.built: | $(VENV)/.made
 	@echo "building llama-cpp-python $(ENGINE) and llama.cpp's programs: about seven minutes on two idle cores, once"
 	@mkdir -p $(PROGRAMS)
 	@set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from asking_models import ModelClient
+from emulated_mesh import until
 from making_nodes import Nodes
 
 
@@ -63,7 +64,10 @@ def test_model_that_can_not_be_read_is_told_to_clients_of_every_node_with_what_i
     attic, sofa = nodes.mesh("attic", "sofa", options=("--model", str(broken)))
     for node in (attic, sofa):
         node.wait_event("model.unreadable")
-        answer = ModelClient(str(node.wait_event("api.listening")["address"])).complete("broken", "Hello")
+        client = ModelClient(str(node.wait_event("api.listening")["address"]))
+        # Its log says so a moment before its mesh is told that the model is wanted.
+        until(lambda client=client: client.complete("broken", "Hello").status != 404, f"{node.name} knows the model")  # type: ignore[misc]
+        answer = client.complete("broken", "Hello")
         assert (answer.status, answer.content["error"]["code"]) == (503, "not_running")
         assert "broken can't be read" in answer.error
         assert "GGUF" in answer.error
