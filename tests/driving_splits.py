@@ -137,8 +137,10 @@ class World:
         self._mesh_changed()
 
     def restart(self, name: str) -> None:
-        """It starts again with what it stored."""
+        """It starts again with what it stored; unnoticed where nobody saw it go."""
         node = self.nodes[name]
+        node.runs = node.stage = None
+        node.gate = Gate.CLOSED
         fences = Fences(node.stored)
         node.pursuit, node.reservations = self._machines(name, fences, node.usable_bytes / GB, node.host_bytes / GB)
         node.up, node.generation = True, None

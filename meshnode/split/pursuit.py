@@ -361,9 +361,13 @@ class Pursuit:
             return self._stay(now)
         if asked.kind is PlanKind.SOLO:
             return self._wait(self._view or asked.snapshot.view, now)
+        lost = frozenset(self._avoid) if asked.kind is PlanKind.REPLAN else frozenset()
         effects = self._withdraw(self._after_loss("no valid plan is left")) if asked.kind is PlanKind.REPLAN else []
         self.result = result
         self._rest(Phase.SHORT, asked.snapshot, now)
+        if any(_lives(self._view or asked.snapshot.view, node) for node in lost):
+            # What it lost is no verdict on the node: one that restarted is asked at once, not when silence would be.
+            self._recheck_s = now
         return effects + self._say(shortfall_event(self._request.model, result.outcome))
 
     def _stay(self, now: float) -> list[PursuitEffect]:

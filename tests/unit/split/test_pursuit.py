@@ -282,6 +282,20 @@ def test_without_a_valid_plan_it_is_withdrawn_within_5_seconds_and_waits_on() ->
     assert (a.pursuit.phase, a.gate) == (Phase.RUNNING, Gate.OPEN)
 
 
+def test_worker_that_restarts_unnoticed_is_soon_part_of_a_plan_again() -> None:
+    world = World()
+    # It coordinates and holds no layer: nothing of its own that it gets back makes it look again.
+    world.add("a", gb=1, host_gb=16)
+    world.add("b", gb=95, wants=False, holds_package=False)
+    world.run(10)
+    world.restart("b")
+    world.run(25)
+    a = world.nodes["a"]
+    ((_, withdrawn),) = a.named("split.withdrawn")
+    assert "holds the reservation no more" in str(withdrawn.fields()["cause"])
+    assert a.pursuit.phase is Phase.RUNNING
+
+
 def test_planner_that_takes_too_long_does_not_delay_the_withdrawal() -> None:
     world = a_pair(planning_s=8.0)
     world.run(20)
