@@ -29,6 +29,7 @@ from meshnode.engine.words import Speaker
 from meshnode.models.errors import ModelFileError
 from meshnode.models.gguf_file import DIALECT, TensorPlace, tensor_places
 from meshnode.models.tensors import layer_of
+from planner.sizes import format_gb
 
 THRESHOLD_BYTES: Final = 10 * 2**20
 KEEP_FREE_BYTES: Final = 2**30
@@ -126,12 +127,12 @@ def no_room(disk_bytes: int, needed: int, largest: int, room_bytes: int | None) 
     `room_bytes` is what the cache may grow by, `largest` the largest tensor."""
     free = disk_bytes - KEEP_FREE_BYTES
     if needed > free:
-        return f"{_gigabytes(needed)} needed on disk, {_gigabytes(max(0, free))} free beyond a reserve of 1.1GB"
+        return f"{format_gb(needed)} needed on disk, {format_gb(max(0, free))} free beyond a reserve of 1.1GB"
     if room_bytes is not None and needed > room_bytes:
-        return f"{_gigabytes(needed)} needed, max_weights_cache leaves {_gigabytes(max(0, room_bytes))}"
+        return f"{format_gb(needed)} needed, max_weights_cache leaves {format_gb(max(0, room_bytes))}"
     available = psutil.virtual_memory().available
     if largest > available:
-        return f"a tensor of {_gigabytes(largest)} is read whole into memory, {_gigabytes(available)} is available"
+        return f"a tensor of {format_gb(largest)} is read whole into memory, {format_gb(available)} is available"
     return None
 
 
@@ -175,10 +176,6 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 def _write_index(folder: Path, known: dict[str, str]) -> None:
     (folder / _INDEX).write_text(json.dumps(known), encoding="utf-8")
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f}GB"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -46,22 +46,6 @@ from proto.weights import TensorSize, WeightsEnd, WeightsList, WeightsRequest, W
 MIB = 2**20
 MANIFEST = "sampled1:00ff"
 UP = [f"blk.{layer}.ffn_up.weight" for layer in range(LAYERS)]
-
-
-@pytest.fixture
-async def tasks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tasks]:
-    """Pauses between tries are of no use where nothing else goes on."""
-    monkeypatch.setattr(weights_fetch, "PAUSE_S", 0.0)
-    tasks = Tasks()
-    yield tasks
-    await tasks.end()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    for folder in tmp_path.rglob("rpc"):
-        folder.chmod(0o700)
 
 
 def a_worker(place: Path, tasks: Tasks, source: Source, most_bytes: int | None = None) -> Worker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from making_weights import (
     scripted,
 )
 
-from meshnode.engine import weights_fetch
 from meshnode.engine.weights_talk import Talk
 from meshnode.events import WeightsFetched, WeightsFetching, WeightsInterrupted, WeightsRejected
 from proto.ids import NodeId
@@ -28,21 +26,6 @@ from proto.weights import TensorSize, WeightsList, WeightsRequest, WeightsTensor
 
 MEMBER = NodeId("m" * 51 + "a")
 UP = [f"blk.{layer}.ffn_up.weight" for layer in range(LAYERS)]
-
-
-@pytest.fixture
-async def tasks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tasks]:
-    monkeypatch.setattr(weights_fetch, "PAUSE_S", 0.0)
-    tasks = Tasks()
-    yield tasks
-    await tasks.end()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    for folder in tmp_path.rglob("rpc"):
-        folder.chmod(0o700)
 
 
 @pytest.fixture

@@ -93,13 +93,6 @@ def talks(source: Source) -> Iterator[_Talks]:
     talks.close()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    for folder in tmp_path.rglob("rpc"):
-        folder.chmod(0o700)
-
-
 async def heard(talk: Talk, *kinds: type[Message]) -> Message | None:
     return await anyio.to_thread.run_sync(talk.hear, kinds)
 
