@@ -21,7 +21,7 @@ from meshnode.config import NodeConfig
 from meshnode.durable import StateError
 from meshnode.engine.gateway import WhyNot
 from meshnode.engine.room import EngineRoom, RoomPorts
-from meshnode.engine.weights import LocalPackage
+from meshnode.engine.weights.cache import LocalPackage
 from meshnode.events import ConfigInvalid, Event, StateUnsaved
 from meshnode.inventory import packages_of
 from meshnode.mesh import Mesh

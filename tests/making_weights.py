@@ -14,11 +14,11 @@ import anyio.to_thread
 import numpy as np
 from gguf import GGUFWriter
 
-from meshnode.engine.fnv import fnv1a_64
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights import WeightsCache
-from meshnode.engine.weights_source import StageWeights, WeightsSource
-from meshnode.engine.weights_talk import Talk
+from meshnode.engine.weights.cache import WeightsCache
+from meshnode.engine.weights.fnv import fnv1a_64
+from meshnode.engine.weights.source import StageWeights, WeightsSource
+from meshnode.engine.weights.talk import Talk
 from meshnode.events import Event
 from meshnode.models import load_model_blocking, sampled_manifest
 from meshnode.split import Held

@@ -26,11 +26,11 @@ from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
 from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
-from meshnode.engine.holders import nearest_holder, shared_weights
 from meshnode.engine.models import Models
 from meshnode.engine.stages import Stages
-from meshnode.engine.weights import LocalPackage, WeightsCache
-from meshnode.engine.weights_source import StageWeights, WeightsSource, stage_weights
+from meshnode.engine.weights.cache import LocalPackage, WeightsCache
+from meshnode.engine.weights.holders import nearest_holder, shared_weights
+from meshnode.engine.weights.source import StageWeights, WeightsSource, stage_weights
 from meshnode.events import ApiFailed, ApiListening, ApiUnavailable, Event
 from meshnode.membership.view import MeshView
 from meshnode.service import port_holder

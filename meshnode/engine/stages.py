@@ -27,7 +27,7 @@ from meshnode.engine.found import Engine, stage_command
 from meshnode.engine.passage import Passage, PassageClosed
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.stage_process import START_S, StageOrders
-from meshnode.engine.weights import WeightsCache
+from meshnode.engine.weights.cache import WeightsCache
 from meshnode.events import EngineDied, Event, StageStarted
 from meshnode.split import Held
 from meshnode.tunnel import LoopbackStream, Tunnel, splice

@@ -23,8 +23,8 @@ from making_tunnels import TunnelLab
 from making_weights import a_stage
 
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights import WeightsCache
-from meshnode.engine.weights_source import StageWeights, WeightsSource
+from meshnode.engine.weights.cache import WeightsCache
+from meshnode.engine.weights.source import StageWeights, WeightsSource
 from meshnode.events import Event, WeightsFetched
 from meshnode.identity import SigningKey
 from meshnode.models import load_model_blocking, sampled_manifest

@@ -1,7 +1,7 @@
 """What a source of tensors says it has, judged before a byte is asked for.
 
 What lives here: `listed` for the coordinator's list, `whole_list` for another member's, `heard`. What does not: what is
-done with it (`meshnode.engine.weights_fetch_process`), the bounds of single fields (`proto.weights`).
+done with it (`meshnode.engine.weights.fetch_process`), the bounds of single fields (`proto.weights`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from meshnode.engine.weights_process import EMBEDDING, OUTPUT, THRESHOLD_BYTES
-from meshnode.engine.weights_talk import Talk, TalkBroken
+from meshnode.engine.weights.fill_process import EMBEDDING, OUTPUT, THRESHOLD_BYTES
+from meshnode.engine.weights.talk import Talk, TalkBroken
 from meshnode.models.gguf_file import DIALECT
 from meshnode.models.tensors import layer_of
 from proto.errors import WireError

@@ -1,8 +1,8 @@
 """The weights cache: large tensors where the engine finds them by hash, so that they cross no network at a load.
 
 What lives here: `WeightsCache`: which folder a stage uses, filling it, removing what is of no use. What does not:
-hashing and copying local files (`meshnode.engine.weights_process`), fetching what is not here
-(`meshnode.engine.weights_fetch`), the stage that reads it (`meshnode.engine.stages`).
+hashing and copying local files (`meshnode.engine.weights.fill_process`), fetching what is not here
+(`meshnode.engine.weights.fetch`), the stage that reads it (`meshnode.engine.stages`).
 
     <state>/weights/<manifest>/rpc/<hash>                       filled from local files of that manifest only
     <state>/weights/from-<coordinator>-<manifest>/rpc/<hash>    fetched, on the word of that coordinator only
@@ -32,9 +32,9 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights_fetch import Fetching, Nearest, OpenTunnel
-from meshnode.engine.weights_folder import SERVER_FOLDER, fetched_layers, plain_name, size_of
-from meshnode.engine.weights_process import KEEP_FREE_BYTES, FillOrders
+from meshnode.engine.weights.fetch import Fetching, Nearest, OpenTunnel
+from meshnode.engine.weights.fill_process import KEEP_FREE_BYTES, FillOrders
+from meshnode.engine.weights.folder import SERVER_FOLDER, fetched_layers, plain_name, size_of
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.models.package import ModelPackage
@@ -42,7 +42,7 @@ from meshnode.split import Held
 from proto.messages import Fence
 from proto.parts import FetchedLayers
 
-FILL_MODULE: Final = "meshnode.engine.weights_process"
+FILL_MODULE: Final = "meshnode.engine.weights.fill_process"
 KEEP_S: Final = 600.0
 """A folder that was used so lately stays, unless room is wanted."""
 Told = Callable[[int, int, bool], None]

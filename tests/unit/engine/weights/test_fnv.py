@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from meshnode.engine.fnv import OFFSET, PRIME, fnv1a_64
+from meshnode.engine.weights.fnv import OFFSET, PRIME, fnv1a_64
 
 
 def by_definition(content: bytes, value: int = OFFSET) -> int:

@@ -1,7 +1,7 @@
 """Fetches a stage's large tensors from a source: the child of a tunnel for weights, at the worker.
 
 What lives here: the child's main function: judging the list, receiving, verifying. What does not: the tunnel, trying
-again, which folders may stay (`meshnode.engine.weights_fetch`), the folder itself (`meshnode.engine.weights_folder`).
+again, which folders may stay (`meshnode.engine.weights.fetch`), the folder itself (`meshnode.engine.weights.folder`).
 
 What a source says is judged before a byte is asked for: tensors of this stage's layers only, each of a size that the
 engine looks up, no name twice, and no more together than the stage has reserved. Each finished tensor is hashed anew,
@@ -27,11 +27,11 @@ from typing import Final
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.reach import Reach, give_up_the_rest
-from meshnode.engine.weights_folder import About, FetchedFolder, Have, folder_name, joined, size_of
-from meshnode.engine.weights_list import SourceEnded, heard, listed
-from meshnode.engine.weights_member import Member
-from meshnode.engine.weights_process import no_room
-from meshnode.engine.weights_talk import PIECE_BYTES, Talk, TalkBroken
+from meshnode.engine.weights.fill_process import no_room
+from meshnode.engine.weights.folder import About, FetchedFolder, Have, folder_name, joined, size_of
+from meshnode.engine.weights.listing import SourceEnded, heard, listed
+from meshnode.engine.weights.member import Member
+from meshnode.engine.weights.talk import PIECE_BYTES, Talk, TalkBroken
 from meshnode.engine.words import Speaker
 from proto.errors import WireError
 from proto.weights import TensorSize, WeightsRequest, WeightsTensor
@@ -312,7 +312,7 @@ class _Fetch:
 
 def hashes_of(path: Path, digest: bytes) -> str:
     """The FNV-1a of the file in 16 hex digits, once it is on the disk; nothing where its SHA-256 is not `digest`."""
-    from meshnode.engine.fnv import OFFSET, fnv1a_64
+    from meshnode.engine.weights.fnv import OFFSET, fnv1a_64
 
     found, value = hashlib.sha256(), OFFSET
     with path.open("rb+") as part:

@@ -19,7 +19,7 @@ from making_weights import (
     scripted,
 )
 
-from meshnode.engine.weights_talk import Talk
+from meshnode.engine.weights.talk import Talk
 from meshnode.events import WeightsFetched, WeightsFetching, WeightsInterrupted, WeightsRejected
 from proto.ids import NodeId
 from proto.weights import TensorSize, WeightsList, WeightsRequest, WeightsTensor

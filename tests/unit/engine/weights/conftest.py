@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from making_weights import Tasks
 
-from meshnode.engine import weights_fetch
+from meshnode.engine.weights import fetch
 
 
 @pytest.fixture
 async def tasks(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tasks]:
     """Pauses between tries are of no use where nothing else goes on."""
-    monkeypatch.setattr(weights_fetch, "PAUSE_S", 0.0)
+    monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
     tasks = Tasks()
     yield tasks
     await tasks.end()

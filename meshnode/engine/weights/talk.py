@@ -1,7 +1,7 @@
 """Messages and tensors' bytes over one blocking socket: both ends of a tunnel for weights, in child processes.
 
 What lives here: `Talk`. What does not: what is said (`proto.weights`), and by whom
-(`meshnode.engine.weights_source_process`, `meshnode.engine.weights_fetch_process`). The socket leads to the node, which
+(`meshnode.engine.weights.source_process`, `meshnode.engine.weights.fetch_process`). The socket leads to the node, which
 joins it to the tunnel.
 """
 

@@ -10,8 +10,8 @@ from making_views import MANIFEST, MODEL, a_model, a_node, a_view, an_offer, nod
 from making_weights import write_model
 from msgspec import structs
 
-from meshnode.engine.holders import nearest_holder, shared_weights
-from meshnode.engine.weights import LocalPackage
+from meshnode.engine.weights.cache import LocalPackage
+from meshnode.engine.weights.holders import nearest_holder, shared_weights
 from meshnode.membership.view import NodeView
 from meshnode.models import load_model_blocking
 from meshnode.tunnel import Opening, Purpose

@@ -1,6 +1,7 @@
 """The 64-bit FNV-1a hash by which llama.cpp's RPC server names cached tensors, at memory speed in numpy.
 
-What lives here: `fnv1a_64`. What does not: files (`meshnode.engine.weights_process`). Imported in child processes only.
+What lives here: `fnv1a_64`. What does not: files (`meshnode.engine.weights.fill_process`). Imported in child
+processes only.
 
 FNV-1a is h = (h ^ byte) x p mod 2^64, byte after byte (draft-eastlake-fnv), which a loop in Python does at 5 MB/s. Two
 facts let many stretches of the bytes, lanes, be hashed side by side, each numpy call taking one byte of every lane:

@@ -1,7 +1,7 @@
 """Fetches what a stage lacks from its coordinator, over tunnels that may break: the worker's side.
 
 What lives here: `Fetching`: opening a tunnel, running the child that receives, trying again. What does not: judging and
-verifying what comes (`meshnode.engine.weights_fetch_process`), which folders stay (`meshnode.engine.weights`).
+verifying what comes (`meshnode.engine.weights.fetch_process`), which folders stay (`meshnode.engine.weights.cache`).
 
     tunnel ──> child judges the list ──> folder claimed, room made ──> bytes ──> every tensor verified
        ^                                                                 │ the link is lost, a peer stalls
@@ -30,8 +30,8 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import EngineProcess, Word, running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights_fetch_process import ALONE, WITH_MEMBER, FetchOrders
-from meshnode.engine.weights_folder import SERVER_FOLDER
+from meshnode.engine.weights.fetch_process import ALONE, WITH_MEMBER, FetchOrders
+from meshnode.engine.weights.folder import SERVER_FOLDER
 from meshnode.events import (
     Event,
     WeightsFetched,
@@ -55,7 +55,7 @@ from meshnode.tunnel import (
 )
 from proto.ids import NodeId
 
-FETCH_MODULE: Final = "meshnode.engine.weights_fetch_process"
+FETCH_MODULE: Final = "meshnode.engine.weights.fetch_process"
 PAUSE_S: Final = 1.0
 MOST_PAUSE_S: Final = 30.0
 TRIES: Final = 8

@@ -1,7 +1,7 @@
 """Gives one worker its stage's large tensors out of local files: the child of a tunnel for weights, at the source.
 
 What lives here: the child's main function, and the digests of tensors. What does not: who may have one
-(`meshnode.engine.weights_source`), what is said (`proto.weights`).
+(`meshnode.engine.weights.source`), what is said (`proto.weights`).
 
 One process for each tunnel, so that hashing, reading and a worker that stalls are no matter of the node's event loop.
 The digests are hashed a few tensors ahead of what is asked for, and kept in the folder of what is known of model files:
@@ -23,8 +23,8 @@ from typing import Final
 
 from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.reach import Reach, give_up_the_rest
-from meshnode.engine.weights_process import large_tensors
-from meshnode.engine.weights_talk import PIECE_BYTES, Talk, TalkBroken
+from meshnode.engine.weights.fill_process import large_tensors
+from meshnode.engine.weights.talk import PIECE_BYTES, Talk, TalkBroken
 from meshnode.engine.words import Speaker
 from meshnode.models.cache import FileCache, FileStamp, stamp_files
 from meshnode.models.errors import ModelFileError

@@ -1,15 +1,15 @@
 """Members that have a model's files and may give of them to a plan's worker, though they do not coordinate it.
 
 What lives here: `nearest_holder`, which the worker asks; `shared_weights`, by which the other one admits. What does
-not: giving (`meshnode.engine.weights_source`) and fetching (`meshnode.engine.weights_fetch`).
+not: giving (`meshnode.engine.weights.source`) and fetching (`meshnode.engine.weights.fetch`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from meshnode.engine.weights import LocalPackage
-from meshnode.engine.weights_source import StageWeights
+from meshnode.engine.weights.cache import LocalPackage
+from meshnode.engine.weights.source import StageWeights
 from meshnode.membership.view import MeshView, NodeView, Status
 from meshnode.tunnel import Opening
 from proto.ids import NodeId

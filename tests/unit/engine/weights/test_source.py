@@ -12,9 +12,9 @@ import pytest
 from making_weights import LARGE_BYTES, LAYERS, Source, Tasks, Worker, a_stage
 from planning_makers import a_plan
 
-from meshnode.engine.weights import LocalPackage
-from meshnode.engine.weights_source import stage_weights
-from meshnode.engine.weights_talk import Talk, TalkBroken
+from meshnode.engine.weights.cache import LocalPackage
+from meshnode.engine.weights.source import stage_weights
+from meshnode.engine.weights.talk import Talk, TalkBroken
 from meshnode.models import load_model_blocking
 from meshnode.tunnel import Opening, Purpose
 from proto.ids import NodeId

@@ -1,7 +1,7 @@
 """Fills a folder of the weights cache: large tensors of local files, each in a file named by its hash.
 
 What lives here: the child's main function; it maps model files and imports numpy. What does not: which folder, and when
-(`meshnode.engine.weights`).
+(`meshnode.engine.weights.cache`).
 
 llama.cpp's RPC client asks the server by hash before it sends a tensor of more than 10 MiB (ggml-rpc.cpp,
 `HASH_THRESHOLD`), and the server looks for a file of that name, 16 hex digits, in its cache directory. Smaller ones are
@@ -138,7 +138,7 @@ def no_room(disk_bytes: int, needed: int, largest: int, room_bytes: int | None) 
 
 def _copy(folder: Path, place: TensorPlace) -> str:
     """Hashes and copies one tensor; the file appears complete or not at all. Returns its name."""
-    from meshnode.engine.fnv import OFFSET, fnv1a_64
+    from meshnode.engine.weights.fnv import OFFSET, fnv1a_64
 
     aside = folder / f".{place.name}"
     value = OFFSET

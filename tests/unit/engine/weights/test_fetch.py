@@ -26,10 +26,10 @@ from making_weights import (
     scripted,
 )
 
-from meshnode.engine import weights_fetch
-from meshnode.engine.weights_folder import About, FetchedFolder
-from meshnode.engine.weights_list import listed
-from meshnode.engine.weights_talk import Talk, TalkBroken
+from meshnode.engine.weights import fetch
+from meshnode.engine.weights.folder import About, FetchedFolder
+from meshnode.engine.weights.listing import listed
+from meshnode.engine.weights.talk import Talk, TalkBroken
 from meshnode.events import (
     WeightsFetched,
     WeightsFetching,
@@ -123,7 +123,7 @@ async def test_node_that_was_killed_goes_on_where_it_was(
     source = Source(place, 0, 2)
     first = a_worker(place, tasks, source)
     first.cuts = [15 * MIB]
-    monkeypatch.setattr(weights_fetch, "PAUSE_S", 60.0)
+    monkeypatch.setattr(fetch, "PAUSE_S", 60.0)
     async with anyio.create_task_group() as fetching:
         fetching.start_soon(first.fetch, a_stage("one", 0, 2))
         await first.until(WeightsInterrupted)
@@ -182,7 +182,7 @@ async def test_coordinator_that_is_never_reached_leaves_it_to_the_engine(
     place: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = a_worker(place, tasks, Source(place, 0, 1))
-    monkeypatch.setattr(weights_fetch, "TRIES", 2)
+    monkeypatch.setattr(fetch, "TRIES", 2)
     worker.cuts = [0, 0, 0]
     assert await worker.fetch(a_stage("one", 0, 1)) is None
     assert len(worker.of(WeightsInterrupted)) == 2

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from making_weights import LAYERS, a_stage, write_model
 
-from meshnode.engine.fnv import fnv1a_64
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights import LocalPackage, WeightsCache
+from meshnode.engine.weights.cache import LocalPackage, WeightsCache
+from meshnode.engine.weights.fnv import fnv1a_64
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped
 from meshnode.models import load_model_blocking, sampled_manifest
 from meshnode.split import Held

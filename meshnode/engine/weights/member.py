@@ -1,7 +1,7 @@
 """Bytes of tensors from another member, in the child that fetches: the coordinator says which they must be.
 
-What lives here: `Member`. What does not: which member (`meshnode.engine.holders`), verifying, which is the same for all
-sources (`meshnode.engine.weights_fetch_process`).
+What lives here: `Member`. What does not: which member (`meshnode.engine.weights.holders`), verifying, which is the same
+for all sources (`meshnode.engine.weights.fetch_process`).
 
 A member is believed to have the bytes of which the coordinator told the digest, and left at the first sign that it has
 not. What is missing then comes from the coordinator.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshnode.engine.weights_list import SourceEnded, heard, whole_list
-from meshnode.engine.weights_talk import Talk, TalkBroken
+from meshnode.engine.weights.listing import SourceEnded, heard, whole_list
+from meshnode.engine.weights.talk import Talk, TalkBroken
 from proto.errors import WireError
 from proto.weights import TensorSize, WeightsRequest, WeightsTensor
 

@@ -1,7 +1,7 @@
 """Gives the workers of a plan the tensors of their stages that they lack: the source's side of tunnels for weights.
 
-What lives here: `WeightsSource`. What does not: reading and hashing (`meshnode.engine.weights_source_process`), which
-stage a worker holds in which plan (`meshnode.engine.models`), the worker's side (`meshnode.engine.weights_fetch`).
+What lives here: `WeightsSource`. What does not: reading and hashing (`meshnode.engine.weights.source_process`), which
+stage a worker holds in which plan (`meshnode.engine.models`), the worker's side (`meshnode.engine.weights.fetch`).
 
 A worker gets the tensors of the stage that it holds in the plan that runs here now, and no others. A few are served at
 once; the others wait their turn. Whoever takes nothing for a minute is let go, and comes again where it stopped.
@@ -22,14 +22,14 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import running
 from meshnode.engine.reach import Reach
-from meshnode.engine.weights import LocalPackage
-from meshnode.engine.weights_source_process import SourceOrders
+from meshnode.engine.weights.cache import LocalPackage
+from meshnode.engine.weights.source_process import SourceOrders
 from meshnode.tunnel import LoopbackStream, Opening, Tunnel, splice
 from planner.plan import SplitPlan
 from proto.ids import NodeId
 from proto.messages import Fence
 
-SOURCE_MODULE: Final = "meshnode.engine.weights_source_process"
+SOURCE_MODULE: Final = "meshnode.engine.weights.source_process"
 SERVED_AT_ONCE: Final = 4
 """Each takes a process and a share of the network; more would only make each slower."""
 

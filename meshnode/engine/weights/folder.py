@@ -1,7 +1,7 @@
 """A folder of fetched tensors: what is whole, what is under way, and that the one never looks like the other.
 
-What lives here: `FetchedFolder`. What does not: who fills it (`meshnode.engine.weights_fetch_process`), the folders of
-local models (`meshnode.engine.weights_process`).
+What lives here: `FetchedFolder`. What does not: who fills it (`meshnode.engine.weights.fetch_process`), the folders of
+local models (`meshnode.engine.weights.fill_process`).
 
     <state>/weights/from-<coordinator>-<manifest>/
         rpc/<fnv>                    whole and verified; the engine reads here
