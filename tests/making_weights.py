@@ -14,7 +14,7 @@ import anyio.to_thread
 import numpy as np
 from gguf import GGUFWriter
 
-from meshnode.engine.reach import Reach
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.weights.cache import WeightsCache
 from meshnode.engine.weights.fnv import fnv1a_64
 from meshnode.engine.weights.source import StageWeights, WeightsSource

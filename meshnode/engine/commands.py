@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from meshnode.engine.checking import engine_names
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import CPU
 from meshnode.engine.model_process import EngineDevice, ModelOrders
-from meshnode.engine.reach import Reach
 from planner.plan import SplitPlan
 from planner.workload import KvMode, Workload
 

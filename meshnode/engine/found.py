@@ -24,11 +24,11 @@ import anyio
 from meshnode.child import child_environment
 from meshnode.config import NodeConfig
 from meshnode.engine.commands import trial_command
-from meshnode.engine.confined import confined_command
+from meshnode.engine.confinement.program import confined_command
+from meshnode.engine.confinement.reach import Confinement, Reach
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
 from meshnode.engine.process import Ending, Word, running
-from meshnode.engine.reach import Confinement, Reach
 from meshnode.engine.stage_process import StageOrders
 from proto.engines import RpcVersion, engine_word
 

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
+from meshnode.engine.confinement.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.rights import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.devices import CPU
 from meshnode.engine.native import Native, NativeMissing
-from meshnode.engine.reach import Reach, give_up_the_rest
 from meshnode.engine.words import Speaker
 
 GGML_TYPES: Final = {

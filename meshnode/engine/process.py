@@ -5,8 +5,8 @@ from its end (`meshnode.engine.stages`, `meshnode.engine.models`).
 
 A process of ours speaks JSON lines on stdout (`meshnode.engine.words`); whatever else a process writes there or to
 stderr is its log, of which the last lines are kept for whoever has to explain its end. Engine processes end with this
-one: each asks the kernel for that itself (`meshnode.engine.confining`), and lives in a session of its own so that
-Ctrl-C on the terminal reaches the node alone, which stops them in order.
+one: each asks the kernel for that itself (`meshnode.engine.confinement.rights`), and lives in a session of its own so
+that Ctrl-C on the terminal reaches the node alone, which stops them in order.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Final
 import anyio.abc
 
 from meshnode.engine.commands import WATCHED, cpu_needs_server, layer_counts, llama_server_command, model_orders
-from meshnode.engine.confined import confined_command
+from meshnode.engine.confinement.program import confined_command
 from meshnode.engine.devices import CPU, engine_device_names
 from meshnode.engine.found import Engine
 from meshnode.engine.model_process import EngineDevice, ports_of

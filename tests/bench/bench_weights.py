@@ -22,7 +22,7 @@ from making_links import ALab
 from making_tunnels import TunnelLab
 from making_weights import a_stage
 
-from meshnode.engine.reach import Reach
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.weights.cache import WeightsCache
 from meshnode.engine.weights.source import StageWeights, WeightsSource
 from meshnode.events import Event, WeightsFetched

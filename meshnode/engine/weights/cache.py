@@ -29,9 +29,9 @@ from typing import Final
 import anyio.to_thread
 
 from meshnode.child import child_environment
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import Word, running
-from meshnode.engine.reach import Reach
 from meshnode.engine.weights.fetch import Fetching, Nearest, OpenTunnel
 from meshnode.engine.weights.fill_process import KEEP_FREE_BYTES, FillOrders
 from meshnode.engine.weights.folder import SERVER_FOLDER, fetched_layers, plain_name, size_of

@@ -27,9 +27,9 @@ import anyio
 import anyio.abc
 
 from meshnode.child import child_environment
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import EngineProcess, Word, running
-from meshnode.engine.reach import Reach
 from meshnode.engine.weights.fetch_process import ALONE, WITH_MEMBER, FetchOrders
 from meshnode.engine.weights.folder import SERVER_FOLDER
 from meshnode.events import (

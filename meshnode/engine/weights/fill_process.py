@@ -23,8 +23,8 @@ from typing import Final
 
 import psutil
 
-from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
-from meshnode.engine.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.rights import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.words import Speaker
 from meshnode.models.errors import ModelFileError
 from meshnode.models.gguf_file import DIALECT, TensorPlace, tensor_places

@@ -19,9 +19,9 @@ from typing import Final
 import anyio
 
 from meshnode.child import child_environment
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.process import running
-from meshnode.engine.reach import Reach
 from meshnode.engine.weights.cache import LocalPackage
 from meshnode.engine.weights.source_process import SourceOrders
 from meshnode.tunnel import LoopbackStream, Opening, Tunnel, splice

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
-from meshnode.engine.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.rights import drop_rights, end_with_parent, limit_resources
 from meshnode.engine.weights.fill_process import large_tensors
 from meshnode.engine.weights.talk import PIECE_BYTES, Talk, TalkBroken
 from meshnode.engine.words import Speaker

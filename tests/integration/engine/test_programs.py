@@ -38,13 +38,13 @@ from making_nodes import MESHNODE, Nodes, RunningNode, environment
 
 from meshnode.child import child_environment
 from meshnode.engine.commands import WATCHED, llama_server_command
-from meshnode.engine.confined import confined_command
+from meshnode.engine.confinement.program import confined_command
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.export import llama_cpp_lines
 from meshnode.engine.found import EngineKind, NoEngine, find_engine
 from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.process import running
-from meshnode.engine.reach import Reach
 from planner.workload import Workload
 
 pytestmark = pytest.mark.engine

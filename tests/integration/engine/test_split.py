@@ -16,7 +16,7 @@ from asking_models import ModelClient
 from engine_meshes import CONTEXT, MODEL, PACE, PROGRAMS, SPREAD, both_engines, client_of, engines_of, reserved_on
 from making_nodes import Nodes, RunningNode
 
-from meshnode.engine import landlock
+from meshnode.engine.confinement import landlock
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from making_weights import LAYERS, a_stage, write_model
 
-from meshnode.engine.reach import Reach
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.weights.cache import LocalPackage, WeightsCache
 from meshnode.engine.weights.fnv import fnv1a_64
 from meshnode.events import Event, WeightsFilled, WeightsRemoved, WeightsSkipped

@@ -1,7 +1,7 @@
 """Landlock: the kernel's own bound on files, TCP ports and signals of a process, which that process can't lift.
 
 What lives here: the three system calls and their numbers. What does not: which files an engine process needs
-(`meshnode.engine.reach`). Linux only; everywhere else, and on a kernel without it, `abi` is 0.
+(`meshnode.engine.confinement.reach`). Linux only; everywhere else, and on a kernel without it, `abi` is 0.
 
 A ruleset names what it handles: all of that is denied but for its rules. A rule holds for all that lies below its path,
 and nothing can be taken out of it again. Sources: landlock(7), the kernel's Documentation/userspace-api/landlock.rst
@@ -85,7 +85,8 @@ def restrict(files: Mapping[str, Access], *, listens: Iterable[int] = (), connec
     below), listen on the TCP ports `listens`, connect to the ports `connects`, and nothing else of the kinds that this
     kernel can bound. Returns the ABI, 0 where nothing was bound.
 
-    For a process of one thread, with no new privileges (`meshnode.engine.confining.drop_rights`). Raises `OSError`.
+    For a process of one thread, with no new privileges (`meshnode.engine.confinement.rights.drop_rights`). Raises
+    `OSError`.
     """
     version = abi()
     if version == 0:

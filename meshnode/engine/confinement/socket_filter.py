@@ -1,7 +1,7 @@
 """Which sockets an engine process may make: TCP over IP, and no others. The kernel holds it to that.
 
-What lives here: a seccomp filter of one rule. What does not: where TCP may lead (`meshnode.engine.landlock`, network
-namespaces in `meshnode.engine.confining`).
+What lives here: a seccomp filter of one rule. What does not: where TCP may lead
+(`meshnode.engine.confinement.landlock`, network namespaces in `meshnode.engine.confinement.rights`).
 
 Why: a socket with a path is no file to Landlock before its ABI 9, and by one of this user's (the node's control socket,
 the session's message bus, a terminal multiplexer's) a process would be this user again, with all its files. UDP and the

@@ -1,7 +1,7 @@
-"""The operator's own engine program with least rights: `python -m meshnode.engine.confined BOUNDS PROGRAM ...`.
+"""The operator's own engine program with least rights: `python -m` with this module, `BOUNDS PROGRAM ...`.
 
 What lives here: the step between the node and a program that is not ours. What does not: the rights themselves
-(`meshnode.engine.confining`, `meshnode.engine.reach`).
+(`meshnode.engine.confinement.rights`, `meshnode.engine.confinement.reach`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from meshnode.engine.confining import drop_rights, end_with_parent, limit_resources
-from meshnode.engine.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.reach import Reach, give_up_the_rest
+from meshnode.engine.confinement.rights import drop_rights, end_with_parent, limit_resources
 
 
 def confined_command(words: Sequence[str], reach: Reach, connects: Sequence[int] = ()) -> list[str]:
     """The command line that runs `words` with least rights, under the process id it was started with. The program
     uses what is in `reach`, connects to the TCP ports `connects` and listens at sockets with a path only."""
     bounds = json.dumps({"reach": asdict(reach.also(program=words[0])), "connects": list(connects)})
-    return [sys.executable, "-m", "meshnode.engine.confined", bounds, *words]
+    return [sys.executable, "-m", "meshnode.engine.confinement.program", bounds, *words]
 
 
 def main(arguments: Sequence[str]) -> None:

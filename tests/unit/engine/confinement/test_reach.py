@@ -13,13 +13,13 @@ import anyio
 import pytest
 
 from meshnode.child import child_environment
-from meshnode.engine import landlock
-from meshnode.engine.confined import confined_command
+from meshnode.engine.confinement import landlock
+from meshnode.engine.confinement.landlock import Access
+from meshnode.engine.confinement.program import confined_command
+from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import stage_command
-from meshnode.engine.landlock import Access
 from meshnode.engine.process import running
-from meshnode.engine.reach import Reach
 from meshnode.engine.stage_process import StageOrders
 
 bounded = pytest.mark.skipif(landlock.abi() < 6, reason="this kernel bounds neither files nor signals (Landlock)")

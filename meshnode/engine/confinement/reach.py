@@ -1,8 +1,8 @@
 """What an engine process may use of its machine: libraries, its model, its devices, and nothing of the node's.
 
 What lives here: `Reach`, and `give_up_the_rest`, which an engine process calls before engine code runs. What does not:
-the kernel's interfaces (`meshnode.engine.landlock`, `meshnode.engine.socket_filter`), capabilities and namespaces
-(`meshnode.engine.confining`).
+the kernel's interfaces (`meshnode.engine.confinement.landlock`, `meshnode.engine.confinement.socket_filter`),
+capabilities and namespaces (`meshnode.engine.confinement.rights`).
 
 Why a list of what is allowed: the process runs as the node's user, and whoever feeds it may come to run code in it. The
 node's key, its control socket, other programs' secrets: all that this user can read would be theirs.
@@ -32,9 +32,9 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any, Final
 
-from meshnode.engine import landlock
-from meshnode.engine.landlock import Access
-from meshnode.engine.socket_filter import filter_sockets
+from meshnode.engine.confinement import landlock
+from meshnode.engine.confinement.landlock import Access
+from meshnode.engine.confinement.socket_filter import filter_sockets
 
 _SYSTEM: Final = (
     "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/nix/store", "/gnu/store",
@@ -175,7 +175,7 @@ def _of_python() -> list[str]:
     """Where this interpreter's modules are. The working directory, which `python -m` puts in front, is no such place,
     nor is a home."""
     prefixes = (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
-    packages = Path(__file__).resolve().parent.parent
+    packages = Path(__file__).resolve().parent.parent.parent
     own = [str(packages), *(str(packages.parent / name) for name in ("planner", "proto"))]
     found = {*prefixes, *sysconfig.get_paths().values(), *site.getsitepackages(), *sys.path[1:], *own}
     return [path for path in found if path.startswith("/") and not _has_home(path)]
