@@ -27,9 +27,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from meshnode.engine.texts import require_breaks, require_size
-from meshnode.engine.wishes import CompletionWish, parse_completion
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.completion import CompletionWish, parse_completion
+from meshnode.engine.wishes.texts import require_breaks, require_size
+from meshnode.engine.wishes.wrong import WrongWish
 
 Json = dict[str, Any]
 DONE: Final = b"data: [DONE]\n\n"

@@ -13,8 +13,8 @@ import llama_cpp.llama_cpp as low
 from llama_cpp import Llama
 from llama_cpp.llama_grammar import LlamaGrammar
 
-from meshnode.engine.texts import Vocabulary
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.texts import Vocabulary
+from meshnode.engine.wishes.wrong import WrongWish
 
 
 class Cancelled(Exception):

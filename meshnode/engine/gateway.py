@@ -30,8 +30,8 @@ from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.models import Models
 from meshnode.engine.runs import Run, RunState
 from meshnode.engine.turns import Busy, Turns
-from meshnode.engine.wishes import model_of
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.completion import model_of
+from meshnode.engine.wishes.wrong import WrongWish
 from meshnode.events import ApiFailed, Event
 from meshnode.membership.view import MeshView
 from meshnode.request_body import BodyRefused, read_bounded

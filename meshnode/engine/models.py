@@ -45,10 +45,10 @@ from meshnode.engine.server_watch import (
     mapped_bytes,
     wait_healthy,
 )
-from meshnode.engine.server_wishes import server_request
 from meshnode.engine.stillness import PATIENCE_S
 from meshnode.engine.telling import Telling
 from meshnode.engine.weights.cache import LocalPackage
+from meshnode.engine.wishes.llama_server import server_request
 from meshnode.events import EngineDied, Event, SplitLoadFailed, SplitServing
 from meshnode.models import ModelFileError, sampled_manifest
 from meshnode.split import Gate

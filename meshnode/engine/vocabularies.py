@@ -1,8 +1,8 @@
 """Reading what of a loaded model's vocabulary decides how long its tokenizer takes.
 
-What lives here: `vocabulary_of`. What does not: what follows from it (`meshnode.engine.texts`). Called in the model's
-process: it asks the engine. Sources: llama.h (`enum llama_token_attr`, `enum llama_vocab_type`), llama-vocab.cpp
-(`tokenizer_st_partition`, `llm_tokenizer_spm`).
+What lives here: `vocabulary_of`. What does not: what follows from it (`meshnode.engine.wishes.texts`). Called in the
+model's process: it asks the engine. Sources: llama.h (`enum llama_token_attr`, `enum llama_vocab_type`),
+llama-vocab.cpp (`tokenizer_st_partition`, `llm_tokenizer_spm`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import llama_cpp.llama_cpp as low
 
-from meshnode.engine.texts import Vocabulary
+from meshnode.engine.wishes.texts import Vocabulary
 
 _UNKNOWN, _CONTROL, _USER_DEFINED, _EATS_SPACE = 1 << 0, 1 << 3, 1 << 4, 1 << 7 | 1 << 8
 _NONE, _SENTENCE_PIECE = 0, 1

@@ -130,8 +130,8 @@ async def test_texts_that_would_stall_the_tokenizer_are_refused_by_what_they_hol
 def test_text_in_pieces_has_the_tokens_of_the_whole(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llama_cpp import Llama
 
-    from meshnode.engine import texts
     from meshnode.engine.vocabularies import vocabulary_of
+    from meshnode.engine.wishes import texts
 
     monkeypatch.setattr(texts, "PIECE_CHARACTERS", 1)
     llama = Llama(str(gguf), vocab_only=True, verbose=False)

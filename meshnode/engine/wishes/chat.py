@@ -1,6 +1,7 @@
 """What only a chat request has, checked: messages, tools, the form of the answer.
 
-What lives here: `chat_options`. What does not: fields that completions have too (`meshnode.engine.wishes`). Pure.
+What lives here: `chat_options`. What does not: fields that completions have too (`meshnode.engine.wishes.completion`).
+Pure.
 
 The engine's package takes much that it then leaves out without a word: pictures, tools that nobody chose, forms it does
 not know. An answer that looks right and is not is worse than an error, so what it would leave out is refused here, and
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from meshnode.engine.wrong_wish import WrongWish, shown
+from meshnode.engine.wishes.wrong import WrongWish, shown
 
 Json = dict[str, Any]
 

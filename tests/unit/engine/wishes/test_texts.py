@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.server_wishes import CHAT, server_request
-from meshnode.engine.texts import MAX_RUN, MAX_WORK, PIECE_CHARACTERS, Vocabulary, require_breaks
-from meshnode.engine.wishes import MAX_STOP_CHARACTERS, parse_completion
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.completion import MAX_STOP_CHARACTERS, parse_completion
+from meshnode.engine.wishes.llama_server import CHAT, server_request
+from meshnode.engine.wishes.texts import MAX_RUN, MAX_WORK, PIECE_CHARACTERS, Vocabulary, require_breaks
+from meshnode.engine.wishes.wrong import WrongWish
 
 RUNS = {"letters": "aß中", "digits": "07", "white space": " \n\t", "signs": "=_-,<\U0001f600"}
 

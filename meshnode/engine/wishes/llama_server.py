@@ -1,7 +1,8 @@
 """What of a client's request goes to `llama-server`: the fields of OpenAI's requests, checked, and no others.
 
-What lives here: `server_request`. What does not: the same for the package's process (`meshnode.engine.wishes`), whose
-checks are used, what llama-server answers (`meshnode.engine.llama_server`). Pure.
+What lives here: `server_request`. What does not: the same for the package's process
+(`meshnode.engine.wishes.completion`), whose checks are used, what llama-server answers
+(`meshnode.engine.llama_server`). Pure.
 
 llama-server takes many fields beside OpenAI's. A grammar, or a pattern in a schema, can keep it from ever answering
 again: `root ::= (("a"?){44}){44}` took all its time until it was ended, and every other request with it. A slot's
@@ -15,10 +16,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from meshnode.engine.chat_wishes import check_schema, form_of, messages_of, tools_of
-from meshnode.engine.texts import require_breaks, require_size
-from meshnode.engine.wishes import include_usage, prompt_of, read_request, sampling_options, switch, whole
-from meshnode.engine.wrong_wish import WrongWish, shown
+from meshnode.engine.wishes.chat import check_schema, form_of, messages_of, tools_of
+from meshnode.engine.wishes.completion import include_usage, prompt_of, read_request, sampling_options, switch, whole
+from meshnode.engine.wishes.texts import require_breaks, require_size
+from meshnode.engine.wishes.wrong import WrongWish, shown
 
 Json = dict[str, Any]
 CHAT: Final = "/v1/chat/completions"

@@ -1,6 +1,6 @@
 """What a client may ask of a model, checked: the fields of OpenAI's completion requests that are honoured here.
 
-What lives here: `parse_completion`, `model_of`. What does not: a chat's own fields (`meshnode.engine.chat_wishes`),
+What lives here: `parse_completion`, `model_of`. What does not: a chat's own fields (`meshnode.engine.wishes.chat`),
 answering (`meshnode.engine.completions`). Pure; the node reads only the model's name, the model's process the rest.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from meshnode.engine.chat_wishes import chat_options
-from meshnode.engine.wrong_wish import WrongWish, shown
+from meshnode.engine.wishes.chat import chat_options
+from meshnode.engine.wishes.wrong import WrongWish, shown
 
 T = TypeVar("T")
 

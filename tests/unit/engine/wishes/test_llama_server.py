@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.server_wishes import CHAT, server_request
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.llama_server import CHAT, server_request
+from meshnode.engine.wishes.wrong import WrongWish
 
 TEXT = "/v1/completions"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -1,7 +1,7 @@
 """Texts that a tokenizer must not be given: each found by looking at the text alone, before an engine is asked.
 
 What lives here: the bounds and where their figures come from; `Vocabulary`, which cuts a text where its tokens end
-anyway. What does not: the fields of a request (`meshnode.engine.wishes`), answering. Pure.
+anyway. What does not: the fields of a request (`meshnode.engine.wishes.completion`), answering. Pure.
 
 llama.cpp's tokenizers, as measured with version 0.3.36 of the package and its models/ggml-vocab-*.gguf:
 
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.wrong import WrongWish
 
 MAX_RUN: Final = 10_000
 """Characters. No language writes words this long; 25,000 of them end an engine."""

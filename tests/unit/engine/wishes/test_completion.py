@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.wishes import model_of, parse_completion, read_request
-from meshnode.engine.wrong_wish import WrongWish
+from meshnode.engine.wishes.completion import model_of, parse_completion, read_request
+from meshnode.engine.wishes.wrong import WrongWish
 
 PROMPT = {"prompt": "Hello"}
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
