@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.report import BufferKind, LoadReport
+from meshnode.engine.serving.process import EngineDevice
 from planner.memory import compute_need
 from planner.model import ModelSpec
 from planner.plan import SplitPlan, StagePlan

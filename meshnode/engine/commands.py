@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from meshnode.engine.checking import engine_names
 from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import CPU
-from meshnode.engine.model_process import EngineDevice, ModelOrders
+from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from planner.plan import SplitPlan
 from planner.workload import KvMode, Workload
 

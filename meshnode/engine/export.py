@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from meshnode.engine.commands import MAX_SERVER_DEVICES, cpu_needs_server, layer_counts, llama_server_command
 from meshnode.engine.devices import CPU, engine_device_names, is_card
-from meshnode.engine.model_process import EngineDevice
+from meshnode.engine.serving.process import EngineDevice
 from planner.constraints import Objective
 from planner.plan import CoordinatorPlan, SplitPlan, StageBytes, StagePlan
 from planner.workload import CacheType, KvMode, Workload

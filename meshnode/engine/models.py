@@ -31,7 +31,6 @@ from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
 from meshnode.engine.llama_server import refusal
-from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import lead_to_devices, model_command
@@ -45,6 +44,7 @@ from meshnode.engine.server_watch import (
     mapped_bytes,
     wait_healthy,
 )
+from meshnode.engine.serving.process import EngineDevice
 from meshnode.engine.stillness import PATIENCE_S
 from meshnode.engine.telling import Telling
 from meshnode.engine.weights.cache import LocalPackage

@@ -1,8 +1,8 @@
 """llama.cpp's shared libraries as the PyPI package `llama-cpp-python` brings them, called through ctypes.
 
 What lives here: finding the package without importing it, and the few functions of ggml's C interface that run an RPC
-server or name devices. What does not: the model itself (`meshnode.engine.model_process` uses the package's own class).
-Called in child processes only: a crash in there takes the child, not the node.
+server or name devices. What does not: the model itself (`meshnode.engine.serving.process` uses the package's own
+class). Called in child processes only: a crash in there takes the child, not the node.
 
 Source: ggml-backend.h and ggml-rpc.h of the llama.cpp that version 0.3.36 of the package carries.
 """

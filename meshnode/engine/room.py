@@ -165,7 +165,7 @@ class EngineRoom:
         await serve_inner(tunnel, str(self._directory / INNER_SOCKET))
 
     def _inner_server(self, gateway: Gateway) -> ControlServer:
-        from meshnode.engine.model_process import listen_at
+        from meshnode.engine.serving.process import listen_at
 
         listener = listen_at(str(self._directory / INNER_SOCKET))
         listener.setblocking(False)

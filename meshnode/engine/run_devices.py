@@ -17,14 +17,14 @@ from meshnode.engine.commands import WATCHED, cpu_needs_server, layer_counts, ll
 from meshnode.engine.confinement.program import confined_command
 from meshnode.engine.devices import CPU, engine_device_names
 from meshnode.engine.found import Engine
-from meshnode.engine.model_process import EngineDevice, ports_of
 from meshnode.engine.own_server import offer_own_cpu
 from meshnode.engine.runs import Run
+from meshnode.engine.serving.process import EngineDevice, ports_of
 from meshnode.tunnel import Opening, Purpose, Tunnels, listen_for_owner
 from planner.plan import SplitPlan
 from proto.ids import NodeId
 
-MODEL_MODULE: Final = "meshnode.engine.model_process"
+MODEL_MODULE: Final = "meshnode.engine.serving.process"
 
 
 async def lead_to_devices(

@@ -1,7 +1,8 @@
 """What a client may ask of a model, checked: the fields of OpenAI's completion requests that are honoured here.
 
 What lives here: `parse_completion`, `model_of`. What does not: a chat's own fields (`meshnode.engine.wishes.chat`),
-answering (`meshnode.engine.completions`). Pure; the node reads only the model's name, the model's process the rest.
+answering (`meshnode.engine.serving.completions`). Pure; the node reads only the model's name, the model's process the
+rest.
 """
 
 from __future__ import annotations

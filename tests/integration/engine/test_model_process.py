@@ -18,10 +18,10 @@ import pytest
 from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.http1 import ask, whole_body
-from meshnode.engine.model_process import EngineDevice, ModelOrders
 from meshnode.engine.native import library_directory
 from meshnode.engine.process import EngineProcess, running
 from meshnode.engine.run_devices import MODEL_MODULE
+from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from meshnode.engine.stillness import processor_ticks
 
 pytestmark = pytest.mark.engine
@@ -130,7 +130,7 @@ async def test_texts_that_would_stall_the_tokenizer_are_refused_by_what_they_hol
 def test_text_in_pieces_has_the_tokens_of_the_whole(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llama_cpp import Llama
 
-    from meshnode.engine.vocabularies import vocabulary_of
+    from meshnode.engine.serving.vocabularies import vocabulary_of
     from meshnode.engine.wishes import texts
 
     monkeypatch.setattr(texts, "PIECE_CHARACTERS", 1)

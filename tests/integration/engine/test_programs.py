@@ -43,8 +43,8 @@ from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.export import llama_cpp_lines
 from meshnode.engine.found import EngineKind, NoEngine, find_engine
-from meshnode.engine.model_process import EngineDevice
 from meshnode.engine.process import running
+from meshnode.engine.serving.process import EngineDevice
 from planner.workload import Workload
 
 pytestmark = pytest.mark.engine

@@ -8,7 +8,7 @@ from planning_makers import a_plan
 from meshnode.engine.commands import cpu_needs_server, layer_counts, llama_server_command, trial_command
 from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_device_names, engine_environment
-from meshnode.engine.model_process import EngineDevice, ModelOrders
+from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from meshnode.engine.stage_process import StageOrders, rpc_server_command
 from planner.workload import CacheType, KvMode, Workload
 

@@ -1,8 +1,9 @@
 """A model as a process: llama-cpp-python with the plan's devices, behind OpenAI's routes on a private Unix socket.
 
 What lives here: the child's main function. What does not: the node's side (`meshnode.engine.models`), the routes' texts
-and checks (`meshnode.engine.completions`). The package's own server can't be given devices and wants a web framework of
-its own; its `Llama` class does everything that matters (chat templates, sampling, stop sequences) and is used as it is.
+and checks (`meshnode.engine.serving.completions`). The package's own server can't be given devices and wants a web
+framework of its own; its `Llama` class does everything that matters (chat templates, sampling, stop sequences) and is
+used as it is.
 
 llama.cpp leaves remote CPU devices out unless they are named in the model parameters' `devices`, which the package
 keeps but never fills: the default parameters are replaced by ours for that.
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     except (NativeMissing, ValueError, OSError) as error:
         sys.stderr.write(f"meshnode: the model can't be loaded: {error}\n")
         return FAILED
-    from meshnode.engine.completions import serve
+    from meshnode.engine.serving.completions import serve
 
     speaker.say(ready=True, context=int(llama.n_ctx()))
     serve(llama, orders.model, listener, lambda tokens: speaker.say(tokens=tokens))
@@ -127,8 +128,8 @@ def _load(orders: ModelOrders, speaker: Speaker) -> Any:  # noqa: ANN401  # the 
     """The loaded model. Raises `ValueError` where llama.cpp refuses; its log says why."""
     import llama_cpp.llama_cpp as low
 
-    from meshnode.engine.counting import CountingLlama
-    from meshnode.engine.vocabularies import vocabulary_of
+    from meshnode.engine.serving.counting import CountingLlama
+    from meshnode.engine.serving.vocabularies import vocabulary_of
 
     native = Native(Path(orders.libraries))
     handles = _handles(orders.devices, native)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshnode.engine.completions import ModelRoutes
+from meshnode.engine.serving.completions import ModelRoutes
 from meshnode.engine.wishes.texts import BYTES_BESIDE, BYTES_PER_TOKEN
 
 CONTEXT = 512

@@ -1,6 +1,6 @@
 """OpenAI's completion routes over one loaded model: checks, queue, streaming, cancelling.
 
-What lives here: the HTTP of the model's process. What does not: loading it (`meshnode.engine.model_process`), and the
+What lives here: the HTTP of the model's process. What does not: loading it (`meshnode.engine.serving.process`), and the
 node's side of the interface, which clients talk to (`meshnode.engine.gateway`).
 
 The model answers one request at a time; the others wait in the order they came. Tokens are produced into a buffer that
