@@ -29,10 +29,10 @@ from meshnode.engine.confinement.reach import Confinement, Reach
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.native import DISTRIBUTION, RPC_LIBRARY, library_directory, package_version
 from meshnode.engine.process import Ending, Word, running
-from meshnode.engine.stage_process import StageOrders
+from meshnode.engine.stage.process import StageOrders
 from proto.engines import RpcVersion, engine_word
 
-STAGE_MODULE: Final = "meshnode.engine.stage_process"
+STAGE_MODULE: Final = "meshnode.engine.stage.process"
 RPC_SERVERS: Final = ("rpc-server", "ggml-rpc-server")
 LLAMA_SERVERS: Final = ("llama-server",)
 TRY_S: Final = 60.0

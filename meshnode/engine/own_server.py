@@ -1,6 +1,6 @@
 """This machine's CPU behind an RPC server of its own, for a `llama-server` that can't hold those layers itself.
 
-What lives here: `offer_own_cpu`. What does not: the processes (`meshnode.engine.stage_process`), who needs it
+What lives here: `offer_own_cpu`. What does not: the processes (`meshnode.engine.stage.process`), who needs it
 (`meshnode.engine.commands.cpu_needs_server`). A coordinator's own server, led to as other nodes' are, but not over a
 tunnel.
 """
@@ -18,9 +18,9 @@ from anyio.abc import ByteStream
 from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import Engine, stage_command
-from meshnode.engine.passage import Passage, PassageClosed
 from meshnode.engine.process import running
-from meshnode.engine.stage_process import START_S, StageOrders
+from meshnode.engine.stage.passage import Passage, PassageClosed
+from meshnode.engine.stage.process import START_S, StageOrders
 from meshnode.tunnel import LoopbackStream, listen_for_process
 
 

@@ -1,7 +1,7 @@
 """An engine that hangs: it lives, was asked something, and does nothing. Left alone it would hold its clients for ever.
 
 What lives here: `Stillness`, pure, and reading a process's processor time. What does not: what was asked (the RPC
-server's companion sees unread bytes on its sockets, `meshnode.engine.stage_process`), and what follows.
+server's companion sees unread bytes on its sockets, `meshnode.engine.stage.process`), and what follows.
 
 A server that computes uses the processor, if only to wait for its card; one that has nothing to do has read all that
 it was sent. Only one that does neither for the whole time hangs. The time is that of all health checks here (design:

@@ -34,11 +34,11 @@ from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import STAGE_MODULE, find_engine
 from meshnode.engine.http1 import ask
-from meshnode.engine.passage import Passage
 from meshnode.engine.process import running
 from meshnode.engine.run_devices import MODEL_MODULE
 from meshnode.engine.serving.process import EngineDevice, ModelOrders
-from meshnode.engine.stage_process import StageOrders
+from meshnode.engine.stage.passage import Passage
+from meshnode.engine.stage.process import StageOrders
 from meshnode.tunnel import Carrier
 
 TOKENS = 64

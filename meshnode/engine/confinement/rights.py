@@ -1,7 +1,7 @@
 """Least rights for engine processes: what a process takes from itself before the engine's code runs.
 
 What lives here: the steps, each a call to the kernel, none of which can be undone. What does not: starting processes.
-Called in the child (`meshnode.engine.stage_process`, `meshnode.engine.serving.process`), never in the daemon.
+Called in the child (`meshnode.engine.stage.process`, `meshnode.engine.serving.process`), never in the daemon.
 
 Linux only; elsewhere each step says that it did nothing. Sources: prctl(2), capset(2), user_namespaces(7),
 network_namespaces(7), netdevice(7), getrlimit(2).

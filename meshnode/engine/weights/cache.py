@@ -2,7 +2,7 @@
 
 What lives here: `WeightsCache`: which folder a stage uses, filling it, removing what is of no use. What does not:
 hashing and copying local files (`meshnode.engine.weights.fill_process`), fetching what is not here
-(`meshnode.engine.weights.fetch`), the stage that reads it (`meshnode.engine.stages`).
+(`meshnode.engine.weights.fetch`), the stage that reads it (`meshnode.engine.stage.stages`).
 
     <state>/weights/<manifest>/rpc/<hash>                       filled from local files of that manifest only
     <state>/weights/from-<coordinator>-<manifest>/rpc/<hash>    fetched, on the word of that coordinator only

@@ -21,11 +21,11 @@ from engine_meshes import PACKAGE, PROGRAMS, RPC_SERVER, programs
 from meshnode.child import child_environment
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import STAGE_MODULE
-from meshnode.engine.hello import ask_version
 from meshnode.engine.native import library_directory
-from meshnode.engine.passage import LISTEN, Passage, tcp_sockets
 from meshnode.engine.process import EngineProcess, running
-from meshnode.engine.stage_process import StageOrders
+from meshnode.engine.stage.hello import ask_version
+from meshnode.engine.stage.passage import LISTEN, Passage, tcp_sockets
+from meshnode.engine.stage.process import StageOrders
 from meshnode.engine.stillness import PATIENCE_S
 
 pytestmark = pytest.mark.engine

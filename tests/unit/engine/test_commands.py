@@ -9,7 +9,7 @@ from meshnode.engine.commands import cpu_needs_server, layer_counts, llama_serve
 from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import engine_device_names, engine_environment
 from meshnode.engine.serving.process import EngineDevice, ModelOrders
-from meshnode.engine.stage_process import StageOrders, rpc_server_command
+from meshnode.engine.stage.process import StageOrders, rpc_server_command
 from planner.workload import CacheType, KvMode, Workload
 
 A, B = "127.0.0.1:50052", "127.0.0.1:50053"

@@ -20,7 +20,7 @@ from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import stage_command
 from meshnode.engine.process import running
-from meshnode.engine.stage_process import StageOrders
+from meshnode.engine.stage.process import StageOrders
 
 bounded = pytest.mark.skipif(landlock.abi() < 6, reason="this kernel bounds neither files nor signals (Landlock)")
 

@@ -1,7 +1,7 @@
 """A worker's stages: one RPC server per split generation, led to by tunnels of its coordinator only.
 
 What lives here: `Stages`. What does not: reserving and fences (`meshnode.split`), the processes
-(`meshnode.engine.stage_process`), the tunnels (`meshnode.tunnel`), the model's side (`meshnode.engine.models`).
+(`meshnode.engine.stage.process`), the tunnels (`meshnode.tunnel`), the model's side (`meshnode.engine.models`).
 
     start ──> weights cache filled ──> RPC server up ──Ready──> tunnels spliced to it ──> stop, or the server's own end
 
@@ -24,9 +24,9 @@ import anyio.abc
 from meshnode.child import child_environment
 from meshnode.engine.devices import engine_device_names, engine_environment
 from meshnode.engine.found import Engine, stage_command
-from meshnode.engine.passage import Passage, PassageClosed
 from meshnode.engine.process import EngineProcess, running
-from meshnode.engine.stage_process import START_S, StageOrders
+from meshnode.engine.stage.passage import Passage, PassageClosed
+from meshnode.engine.stage.process import START_S, StageOrders
 from meshnode.engine.weights.cache import WeightsCache
 from meshnode.events import EngineDied, Event, StageStarted
 from meshnode.split import Held

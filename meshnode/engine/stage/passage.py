@@ -1,13 +1,13 @@
 """The only way to an RPC server: connected sockets, handed over one by one to the node that started it.
 
 llama.cpp's RPC protocol has no authentication, and loopback is open to every user of the machine. So the server listens
-in a network namespace of its own where the system allows that, and its companion (`meshnode.engine.stage_process`),
+in a network namespace of its own where the system allows that, and its companion (`meshnode.engine.stage.process`),
 which lives there too, connects on the node's behalf and passes the connected socket over a Unix socket pair that
 nobody else holds. Without such a namespace the same passage is used, and the companion looks after `strangers`: the
 server is ended as soon as anybody else has come in by its port.
 
 What lives here: both ends of the passage, and reading the kernel's table of TCP sockets (proc(5), /proc/net/tcp). What
-does not: when a connection is asked for (`meshnode.engine.stages`).
+does not: when a connection is asked for (`meshnode.engine.stage.stages`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A worker's stage as processes: llama.cpp's RPC server, and the companion that leads the node to it.
 
     node ──starts──> companion ──forks──> RPC server on loopback (of its own network namespace, where there can be one)
-      └──────socket pair──┘  hands over connected sockets (`meshnode.engine.passage`)
+      └──────socket pair──┘  hands over connected sockets (`meshnode.engine.stage.passage`)
 
-What lives here: the companion's main function. What does not: the node's side (`meshnode.engine.stages`). Both give up
-their rights (`meshnode.engine.confinement.rights`) before engine code runs. The companion ends as its server did: the
-node sees the server's own signal or exit code. When the node goes, so do both.
+What lives here: the companion's main function. What does not: the node's side (`meshnode.engine.stage.stages`). Both
+give up their rights (`meshnode.engine.confinement.rights`) before engine code runs. The companion ends as its server
+did: the node sees the server's own signal or exit code. When the node goes, so do both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Final
 from meshnode.engine.confinement.reach import Reach, give_up_the_rest
 from meshnode.engine.confinement.rights import drop_rights, end_with_parent, limit_resources, own_network
 from meshnode.engine.devices import CPU
-from meshnode.engine.hello import ask_version
 from meshnode.engine.native import Native, NativeMissing
-from meshnode.engine.passage import LOOPBACK, Companion, listens
+from meshnode.engine.stage.hello import ask_version
+from meshnode.engine.stage.passage import LOOPBACK, Companion, listens
 from meshnode.engine.stillness import PATIENCE_S, Stillness, processor_ticks
 from meshnode.engine.words import Speaker
 
