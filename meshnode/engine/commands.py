@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from meshnode.engine.checking import engine_names
 from meshnode.engine.confinement.reach import Reach
 from meshnode.engine.devices import CPU
+from meshnode.engine.runs.checking import engine_names
 from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from planner.plan import SplitPlan
 from planner.workload import KvMode, Workload

@@ -1,7 +1,8 @@
 """The OpenAI-compatible interface of a node: requests for any model of the mesh, answered where it runs.
 
 What lives here: `Gateway`, the routes and what becomes of a request. What does not: who may ask
-(`meshnode.engine.api_gate`), running models (`meshnode.engine.models`), HTTP over a stream (`meshnode.engine.http1`).
+(`meshnode.engine.api_gate`), running models (`meshnode.engine.runs.models`), HTTP over a stream
+(`meshnode.engine.http1`).
 
     client ──HTTP──> gateway of any node ──tunnel──> inner gateway of the coordinator ──Unix socket──> model's process
 
@@ -27,8 +28,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
-from meshnode.engine.models import Models
-from meshnode.engine.runs import Run, RunState
+from meshnode.engine.runs.models import Models
+from meshnode.engine.runs.run import Run, RunState
 from meshnode.engine.turns import Busy, Turns
 from meshnode.engine.wishes.completion import model_of
 from meshnode.engine.wishes.wrong import WrongWish

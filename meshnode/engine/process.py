@@ -1,7 +1,7 @@
 """One engine process: started, watched, its last words kept, ended for sure.
 
 What lives here: `EngineProcess` and `Ending`. What does not: what is run (`meshnode.engine.commands`), and what follows
-from its end (`meshnode.engine.stage.stages`, `meshnode.engine.models`).
+from its end (`meshnode.engine.stage.stages`, `meshnode.engine.runs.models`).
 
 A process of ours speaks JSON lines on stdout (`meshnode.engine.words`); whatever else a process writes there or to
 stderr is its log, of which the last lines are kept for whoever has to explain its end. Engine processes end with this

@@ -26,7 +26,7 @@ from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.engine.api_gate import ApiGate
 from meshnode.engine.found import Engine
 from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
-from meshnode.engine.models import Models
+from meshnode.engine.runs.models import Models
 from meshnode.engine.stage.stages import Stages
 from meshnode.engine.weights.cache import LocalPackage, WeightsCache
 from meshnode.engine.weights.holders import nearest_holder, shared_weights

@@ -35,7 +35,7 @@ from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.found import STAGE_MODULE, find_engine
 from meshnode.engine.http1 import ask
 from meshnode.engine.process import running
-from meshnode.engine.run_devices import MODEL_MODULE
+from meshnode.engine.runs.devices import MODEL_MODULE
 from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from meshnode.engine.stage.passage import Passage
 from meshnode.engine.stage.process import StageOrders

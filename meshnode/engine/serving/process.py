@@ -1,9 +1,9 @@
 """A model as a process: llama-cpp-python with the plan's devices, behind OpenAI's routes on a private Unix socket.
 
-What lives here: the child's main function. What does not: the node's side (`meshnode.engine.models`), the routes' texts
-and checks (`meshnode.engine.serving.completions`). The package's own server can't be given devices and wants a web
-framework of its own; its `Llama` class does everything that matters (chat templates, sampling, stop sequences) and is
-used as it is.
+What lives here: the child's main function. What does not: the node's side (`meshnode.engine.runs.models`), the routes'
+texts and checks (`meshnode.engine.serving.completions`). The package's own server can't be given devices and wants a
+web framework of its own; its `Llama` class does everything that matters (chat templates, sampling, stop sequences) and
+is used as it is.
 
 llama.cpp leaves remote CPU devices out unless they are named in the model parameters' `devices`, which the package
 keeps but never fills: the default parameters are replaced by ours for that.

@@ -1,7 +1,7 @@
 """A worker's stages: one RPC server per split generation, led to by tunnels of its coordinator only.
 
 What lives here: `Stages`. What does not: reserving and fences (`meshnode.split`), the processes
-(`meshnode.engine.stage.process`), the tunnels (`meshnode.tunnel`), the model's side (`meshnode.engine.models`).
+(`meshnode.engine.stage.process`), the tunnels (`meshnode.tunnel`), the model's side (`meshnode.engine.runs.models`).
 
     start ──> weights cache filled ──> RPC server up ──Ready──> tunnels spliced to it ──> stop, or the server's own end
 

@@ -1,7 +1,7 @@
 """Gives the workers of a plan the tensors of their stages that they lack: the source's side of tunnels for weights.
 
 What lives here: `WeightsSource`. What does not: reading and hashing (`meshnode.engine.weights.source_process`), which
-stage a worker holds in which plan (`meshnode.engine.models`), the worker's side (`meshnode.engine.weights.fetch`).
+stage a worker holds in which plan (`meshnode.engine.runs.models`), the worker's side (`meshnode.engine.weights.fetch`).
 
 A worker gets the tensors of the stage that it holds in the plan that runs here now, and no others. A few are served at
 once; the others wait their turn. Whoever takes nothing for a minute is let go, and comes again where it stopped.

@@ -2,7 +2,7 @@
 
 What lives here: `server_request`. What does not: the same for the package's process
 (`meshnode.engine.wishes.completion`), whose checks are used, what llama-server answers
-(`meshnode.engine.llama_server`). Pure.
+(`meshnode.engine.runs.llama_server`). Pure.
 
 llama-server takes many fields beside OpenAI's. A grammar, or a pattern in a schema, can keep it from ever answering
 again: `root ::= (("a"?){44}){44}` took all its time until it was ended, and every other request with it. A slot's

@@ -20,7 +20,7 @@ from meshnode.engine.devices import CPU, engine_environment
 from meshnode.engine.http1 import ask, whole_body
 from meshnode.engine.native import library_directory
 from meshnode.engine.process import EngineProcess, running
-from meshnode.engine.run_devices import MODEL_MODULE
+from meshnode.engine.runs.devices import MODEL_MODULE
 from meshnode.engine.serving.process import EngineDevice, ModelOrders
 from meshnode.engine.stillness import processor_ticks
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from meshnode.engine import server_watch
+from meshnode.engine.runs import watch
 from meshnode.engine.stillness import Stillness, processor_ticks
 
 DEADLINE_S = 30.0
@@ -57,7 +57,7 @@ async def test_model_process_is_asked_whether_it_answers_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speaks: bool
 ) -> None:
     """One that hangs still takes connections: the kernel does that."""
-    monkeypatch.setattr(server_watch, "ALIVE_S", DEADLINE_S if speaks else 0.2)
+    monkeypatch.setattr(watch, "ALIVE_S", DEADLINE_S if speaks else 0.2)
 
     async def serve(stream: SocketStream) -> None:
         await stream.receive()
@@ -70,5 +70,5 @@ async def test_model_process_is_asked_whether_it_answers_at_all(
     async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         with anyio.fail_after(DEADLINE_S):
-            assert await server_watch.answers(lambda: anyio.connect_unix(path)) is speaks
+            assert await watch.answers(lambda: anyio.connect_unix(path)) is speaks
         tasks.cancel_scope.cancel()

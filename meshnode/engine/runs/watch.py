@@ -1,7 +1,7 @@
 """Watching a model's server: whether it answers yet and still, how far it has loaded, what it has counted.
 
 What lives here: asking it over its socket, and `LoadProgress`. What does not: what its texts mean
-(`meshnode.engine.llama_server`), the run it belongs to (`meshnode.engine.models`).
+(`meshnode.engine.runs.llama_server`), the run it belongs to (`meshnode.engine.runs.models`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import psutil
 from anyio.abc import ByteStream
 
 from meshnode.engine.http1 import AnswerBroken, ask, whole_body
-from meshnode.engine.llama_server import tokens_in
 from meshnode.engine.process import EngineProcess
+from meshnode.engine.runs.llama_server import tokens_in
 
 Connect = Callable[[], Awaitable[ByteStream]]
 """A new connection to it. Raises `OSError` where there is nobody."""

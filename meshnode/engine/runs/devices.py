@@ -1,7 +1,7 @@
 """A plan's devices as the engine reaches them, and the process that is started with them.
 
-What lives here: `lead_to_devices`, `model_command`. What does not: the run (`meshnode.engine.models`), the words of a
-command line (`meshnode.engine.commands`).
+What lives here: `lead_to_devices`, `model_command`. What does not: the run (`meshnode.engine.runs.models`), the words
+of a command line (`meshnode.engine.commands`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from meshnode.engine.commands import WATCHED, cpu_needs_server, layer_counts, ll
 from meshnode.engine.confinement.program import confined_command
 from meshnode.engine.devices import CPU, engine_device_names
 from meshnode.engine.found import Engine
-from meshnode.engine.own_server import offer_own_cpu
-from meshnode.engine.runs import Run
+from meshnode.engine.runs.own_server import offer_own_cpu
+from meshnode.engine.runs.run import Run
 from meshnode.engine.serving.process import EngineDevice, ports_of
 from meshnode.tunnel import Opening, Purpose, Tunnels, listen_for_owner
 from planner.plan import SplitPlan

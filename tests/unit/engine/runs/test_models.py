@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from planning_makers import a_plan
 
-from meshnode.engine.models import Models
+from meshnode.engine.runs.models import Models
 from meshnode.events import Event, SplitLoadFailed
 from proto.ids import NodeId
 from proto.messages import Fence

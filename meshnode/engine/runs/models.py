@@ -25,17 +25,18 @@ import anyio.to_thread
 from anyio.abc import ByteStream
 
 from meshnode.child import child_environment
-from meshnode.engine.checking import Placed, placed_on, wrong_layers
 from meshnode.engine.commands import MAX_DEVICES, MAX_SERVER_DEVICES
 from meshnode.engine.devices import engine_environment
 from meshnode.engine.found import Engine
 from meshnode.engine.http1 import Answer, whole_body
-from meshnode.engine.llama_server import refusal
-from meshnode.engine.own_server import OwnServerEnded
 from meshnode.engine.process import EngineProcess, running
-from meshnode.engine.run_devices import lead_to_devices, model_command
-from meshnode.engine.runs import Run, RunFailed, RunState
-from meshnode.engine.server_watch import (
+from meshnode.engine.runs.checking import Placed, placed_on, wrong_layers
+from meshnode.engine.runs.devices import lead_to_devices, model_command
+from meshnode.engine.runs.llama_server import refusal
+from meshnode.engine.runs.own_server import OwnServerEnded
+from meshnode.engine.runs.run import Run, RunFailed, RunState
+from meshnode.engine.runs.telling import Telling
+from meshnode.engine.runs.watch import (
     ALIVE_S,
     SERVER_PATIENCE_S,
     LoadProgress,
@@ -46,7 +47,6 @@ from meshnode.engine.server_watch import (
 )
 from meshnode.engine.serving.process import EngineDevice
 from meshnode.engine.stillness import PATIENCE_S
-from meshnode.engine.telling import Telling
 from meshnode.engine.weights.cache import LocalPackage
 from meshnode.engine.wishes.llama_server import server_request
 from meshnode.events import EngineDied, Event, SplitLoadFailed, SplitServing

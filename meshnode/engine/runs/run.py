@@ -1,6 +1,7 @@
 """One plan being run: how far it is, what was reported of it, why it is over.
 
-What lives here: `Run`, `RunState` and `RunFailed`. What does not: what is done with them (`meshnode.engine.models`).
+What lives here: `Run`, `RunState` and `RunFailed`. What does not: what is done with them
+(`meshnode.engine.runs.models`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 
 import anyio
 
-from meshnode.engine.llama_server import says_trouble
 from meshnode.engine.process import EngineProcess
-from meshnode.engine.report import LoadReport
+from meshnode.engine.runs.llama_server import says_trouble
+from meshnode.engine.runs.report import LoadReport
 from meshnode.resources.sizes import amount
 from planner.plan import SplitPlan
 from proto.ids import NodeId, short
@@ -54,7 +55,7 @@ class Run:
     report: LoadReport = field(default_factory=LoadReport)
     process: EngineProcess | None = None
     own_server_pid: int | None = None
-    """Of the RPC server for this machine's CPU, where there is one (`meshnode.engine.own_server`)."""
+    """Of the RPC server for this machine's CPU, where there is one (`meshnode.engine.runs.own_server`)."""
     tokens: dict[str, float] | None = None
     """Tokens read (`prompt`) and made (`completion`) since it serves, and the newest request's speed (`per_second`)."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)

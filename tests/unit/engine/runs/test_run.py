@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from planning_makers import a_plan
 
-from meshnode.engine.runs import Run, RunState
+from meshnode.engine.runs.run import Run, RunState
 from proto.ids import NodeId
 from proto.messages import Fence, StageReport, StageState
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from meshnode.engine.llama_server import refusal, says_trouble, tokens_in
-from meshnode.engine.server_watch import UNTIL_SERVING, LoadProgress
+from meshnode.engine.runs.llama_server import refusal, says_trouble, tokens_in
+from meshnode.engine.runs.watch import UNTIL_SERVING, LoadProgress
 
 CHAT = "/v1/chat/completions"
 METRICS = """\

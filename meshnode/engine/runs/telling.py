@@ -1,7 +1,7 @@
 """What is told of a run while it loads: how far it is, and its memory beside the plan's.
 
-What lives here: `Telling`, which makes events of both. What does not: the run (`meshnode.engine.models`), the
-comparison (`meshnode.engine.checking`), how far people are shown that it is (`meshnode.engine.runs`).
+What lives here: `Telling`, which makes events of both. What does not: the run (`meshnode.engine.runs.models`), the
+comparison (`meshnode.engine.runs.checking`), how far people are shown that it is (`meshnode.engine.runs.run`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from meshnode.engine.checking import Placed, memory_rows
-from meshnode.engine.runs import Run
+from meshnode.engine.runs.checking import Placed, memory_rows
+from meshnode.engine.runs.run import Run
 from meshnode.events import Event, SplitLoading, SplitMemoryCheck
 from planner.model import ModelSpec
 from proto.ids import NodeId

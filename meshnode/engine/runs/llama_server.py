@@ -1,7 +1,7 @@
 """What `llama-server` says, in this mesh's words: refusals in OpenAI's shape, tokens counted, its log while it serves.
 
 What lives here: reading those texts, pure. What does not: its command line (`meshnode.engine.commands`), what it is
-asked (`meshnode.engine.wishes.llama_server`), what it loaded (`meshnode.engine.report`).
+asked (`meshnode.engine.wishes.llama_server`), what it loaded (`meshnode.engine.runs.report`).
 
 Sources: llama.cpp's tools/server/server-common.cpp (`format_error_response`), server-task.cpp (`to_metrics`),
 common/log.h (levels in a line's prefix), ggml/src/ggml.c (`ggml_abort`).

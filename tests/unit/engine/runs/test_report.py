@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from planning_makers import a_plan
 
-from meshnode.engine.checking import engine_names, memory_rows, placed_on, wrong_layers
-from meshnode.engine.report import BufferKind, LoadReport, holder_of
+from meshnode.engine.runs.checking import engine_names, memory_rows, placed_on, wrong_layers
+from meshnode.engine.runs.report import BufferKind, LoadReport, holder_of
 from meshnode.engine.serving.process import EngineDevice
 from planner.model import LayerSpec, ModelSpec
 

@@ -1,6 +1,6 @@
 """The engine's own report of what it loaded where, read from its log.
 
-What lives here: `LoadReport`, which takes log lines. What does not: comparing it (`meshnode.engine.checking`).
+What lives here: `LoadReport`, which takes log lines. What does not: comparing it (`meshnode.engine.runs.checking`).
 
 The lines, as llama.cpp writes them (llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp):
 

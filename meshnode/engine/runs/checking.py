@@ -1,7 +1,7 @@
 """Is what the engine loaded the plan? Layers must be where the plan has them; sizes are compared and told.
 
-What lives here: the comparison, pure. What does not: reading the engine's report (`meshnode.engine.report`), and what
-follows from a difference (`meshnode.engine.models`).
+What lives here: the comparison, pure. What does not: reading the engine's report (`meshnode.engine.runs.report`), and
+what follows from a difference (`meshnode.engine.runs.models`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from meshnode.engine.report import BufferKind, LoadReport
+from meshnode.engine.runs.report import BufferKind, LoadReport
 from meshnode.engine.serving.process import EngineDevice
 from planner.memory import compute_need
 from planner.model import ModelSpec
@@ -22,7 +22,7 @@ HOST = "CPU"
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A stage of the plan and its device in the engine's words: as layers are placed on it, and as its buffers are
-    named (`meshnode.engine.report`)."""
+    named (`meshnode.engine.runs.report`)."""
 
     stage: StagePlan
     device: str
