@@ -1,7 +1,7 @@
 """A request's body, bounded in bytes and time: nobody fills this process's memory, or holds a handler, by sending.
 
 What lives here: `read_bounded` and its error. What does not: what a body means, and the shape of an error's answer
-(`meshnode.control.app`, `meshnode.engine.gateway`).
+(`meshnode.control.app`, `meshnode.engine.api.gateway`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Final
 from meshnode.asking import asked_of, parse_wish
 from meshnode.config import NodeConfig
 from meshnode.durable import StateError
-from meshnode.engine.gateway import WhyNot
+from meshnode.engine.api.gateway import WhyNot
 from meshnode.engine.room import EngineRoom, RoomPorts
 from meshnode.engine.weights.cache import LocalPackage
 from meshnode.events import ConfigInvalid, Event, StateUnsaved

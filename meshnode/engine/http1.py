@@ -1,8 +1,8 @@
 """One HTTP/1.1 request over a byte stream: a Unix socket to a model's process, or a tunnel to the node that runs it.
 
-What lives here: `ask`, `whole_body`. What does not: which stream (`meshnode.engine.gateway`). h11 speaks the protocol;
-a connection carries one request, because both kinds of stream are cheap to open and a broken one then breaks one answer
-only.
+What lives here: `ask`, `whole_body`. What does not: which stream (`meshnode.engine.api.gateway`). h11 speaks the
+protocol; a connection carries one request, because both kinds of stream are cheap to open and a broken one then breaks
+one answer only.
 """
 
 from __future__ import annotations

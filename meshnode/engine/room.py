@@ -23,9 +23,9 @@ from starlette.types import ASGIApp
 from meshnode.config import NodeConfig
 from meshnode.control.place import MAX_PATH_BYTES, require_private, socket_path
 from meshnode.control.server import ControlServer, tcp_listener
-from meshnode.engine.api_gate import ApiGate
+from meshnode.engine.api.gate import ApiGate
+from meshnode.engine.api.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
 from meshnode.engine.found import Engine
-from meshnode.engine.gateway import Gateway, GatewayPorts, WhyNot, serve_inner
 from meshnode.engine.runs.models import Models
 from meshnode.engine.stage.stages import Stages
 from meshnode.engine.weights.cache import LocalPackage, WeightsCache

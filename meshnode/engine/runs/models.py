@@ -1,7 +1,7 @@
 """The models this node coordinates: each plan that stands is loaded, checked against what the engine did, and served.
 
 What lives here: `Models`. What does not: deciding on plans (`meshnode.split`), the workers' stages
-(`meshnode.engine.stage.stages`), clients' requests (`meshnode.engine.gateway`).
+(`meshnode.engine.stage.stages`), clients' requests (`meshnode.engine.api.gateway`).
 
     run ──every stage reports ready──> model process loads ──layers where the plan says──> serving ──> stop, or its end
 

@@ -1,7 +1,7 @@
 """OpenAI's completion routes over one loaded model: checks, queue, streaming, cancelling.
 
 What lives here: the HTTP of the model's process. What does not: loading it (`meshnode.engine.serving.process`), and the
-node's side of the interface, which clients talk to (`meshnode.engine.gateway`).
+node's side of the interface, which clients talk to (`meshnode.engine.api.gateway`).
 
 The model answers one request at a time; the others wait in the order they came. Tokens are produced into a buffer that
 a request's `max_tokens` bounds, so a client that stalls reading holds memory of a few KB and nobody else up. A client

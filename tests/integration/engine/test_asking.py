@@ -18,7 +18,7 @@ from asking_models import Answered, Json, ModelClient
 from engine_meshes import CONTEXT, MODEL, SPREAD, client_of, engines_of
 from making_nodes import Nodes, RunningNode
 
-from meshnode.engine.turns import MAX_REQUESTS
+from meshnode.engine.api.turns import MAX_REQUESTS
 
 pytestmark = pytest.mark.engine
 

@@ -1,6 +1,6 @@
 """Whose turn it is: how many requests one model has at once, and how fast one node sends them to another.
 
-What lives here: `Turns`. What does not: answering (`meshnode.engine.gateway`), the order in which a model's process
+What lives here: `Turns`. What does not: answering (`meshnode.engine.api.gateway`), the order in which a model's process
 takes what it was given (its own: first come, first served). Where there is no more room a request is told so at once;
 who waited a minute to be refused would have done better to come back.
 """

@@ -1,6 +1,6 @@
 """Who may use the OpenAI-compatible interface: programs of this machine, pages from this machine, and the key if set.
 
-What lives here: `ApiGate`, an ASGI wrapper. What does not: the routes (`meshnode.engine.gateway`).
+What lives here: `ApiGate`, an ASGI wrapper. What does not: the routes (`meshnode.engine.api.gateway`).
 
 Loopback is not a boundary: a browser on this machine runs pages of strangers. `Host` must be a loopback name, since DNS
 rebinding points a stranger's name at 127.0.0.1; `Origin`, where a browser sends it, must be one too, and is then

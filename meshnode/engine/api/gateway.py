@@ -1,7 +1,7 @@
 """The OpenAI-compatible interface of a node: requests for any model of the mesh, answered where it runs.
 
 What lives here: `Gateway`, the routes and what becomes of a request. What does not: who may ask
-(`meshnode.engine.api_gate`), running models (`meshnode.engine.runs.models`), HTTP over a stream
+(`meshnode.engine.api.gate`), running models (`meshnode.engine.runs.models`), HTTP over a stream
 (`meshnode.engine.http1`).
 
     client ──HTTP──> gateway of any node ──tunnel──> inner gateway of the coordinator ──Unix socket──> model's process
@@ -27,10 +27,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from meshnode.engine.api.turns import Busy, Turns
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.runs.models import Models
 from meshnode.engine.runs.run import Run, RunState
-from meshnode.engine.turns import Busy, Turns
 from meshnode.engine.wishes.completion import model_of
 from meshnode.engine.wishes.wrong import WrongWish
 from meshnode.events import ApiFailed, Event

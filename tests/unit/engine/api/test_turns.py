@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import anyio
 import pytest
 
-from meshnode.engine.turns import MAX_REQUESTS, MAX_TUNNELS, OPENS_BURST, Busy, Turns
+from meshnode.engine.api.turns import MAX_REQUESTS, MAX_TUNNELS, OPENS_BURST, Busy, Turns
 from meshnode.tunnel import TunnelSettings
 from proto.ids import NodeId
 

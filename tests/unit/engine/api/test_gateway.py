@@ -17,7 +17,7 @@ import pytest
 from anyio.abc import ByteStream, SocketStream
 from making_views import MODEL, a_node, a_view
 
-from meshnode.engine.gateway import Gateway, GatewayPorts
+from meshnode.engine.api.gateway import Gateway, GatewayPorts
 from meshnode.engine.http1 import Answer, AnswerBroken, ask, whole_body
 from meshnode.engine.runs.run import RunState
 from meshnode.engine.wishes.llama_server import server_request

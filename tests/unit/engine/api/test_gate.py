@@ -9,8 +9,8 @@ import anyio
 import pytest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from meshnode.engine import api_gate
-from meshnode.engine.api_gate import ApiGate
+from meshnode.engine.api import gate as api_gate
+from meshnode.engine.api.gate import ApiGate
 
 
 async def ask(gate: ApiGate, method: str = "POST", **headers: str) -> tuple[int, dict[str, str]]:
