@@ -25,7 +25,8 @@ DEFAULT_LISTEN: Final = SocketAddress("::", 4411)
 @dataclass(frozen=True, slots=True)
 class Key:
     """The part of a key's description that its author writes. `example` is TOML; `flag` only where it is not the key's
-    own name with dashes; `default_text` only where the default's value says too little."""
+    own name with dashes; `default_text` only where the default's value says too little; `takes` only where the parser
+    names the value too coarsely for a flag's help."""
 
     group: str
     parse: Parser
@@ -33,6 +34,7 @@ class Key:
     example: str
     default_text: str = ""
     flag: str = ""
+    takes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,24 @@ class Setting:
         return self.about.parse is values.boolean
 
     @property
+    def takes(self) -> str:
+        """What the flag's value is, as its help names it: `SIZE`, `SECONDS`, `[lan|wan|local]`."""
+        unit = next((unit for ending, unit in _UNITS.items() if self.key.endswith(ending)), "")
+        return self.about.takes or unit or values.takes_of(self.about.parse)
+
+    @property
+    def bounds(self) -> str:
+        """The numbers that are right (`0 to 0.9`), or ""."""
+        return values.bounds_of(self.about.parse)
+
+    @property
+    def values_text(self) -> str:
+        """Which values are right where only some are: the words, or the bounds of a number; else ""."""
+        words = values.takes_of(self.about.parse)
+        is_choice = words.startswith("[") and not self.is_switch
+        return words.strip("[]").replace("|", ", ") if is_choice else self.bounds
+
+    @property
     def default_text(self) -> str:
         """The default as people read it."""
         if self.about.default_text:
@@ -70,6 +90,9 @@ class Setting:
             return "[]"
         return f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
 
+
+_UNITS = {"_gb_s": "GB/S", "_ms": "MS", "_s": "SECONDS", "_port": "PORT"}
+"""What a number is, by the end of its key."""
 
 _NODE, _NETWORK, _OFFER, _MODELS = "The node", "Network", "What this machine gives", "Models"
 _READY, _ENGINE, _CONTROL, _LOG = "When a split is ready", "Engine", "Control", "Logs"
@@ -83,6 +106,7 @@ class NodeConfig:
         _NODE, values.path,
         "Where the node keeps its key, its credential and the peers it knows. Two processes can't share one.",
         example='"/var/lib/meshnode"', default_text="$XDG_STATE_HOME/meshnode, else ~/.local/state/meshnode",
+        takes="DIR",
     )] = Path()  # fmt: skip
     name: Annotated[str, Key(
         _NODE, values.node_name,
@@ -158,8 +182,8 @@ class NodeConfig:
     )] = None  # fmt: skip
     headroom: Annotated[float, Key(
         _OFFER, values.number(0.0, 0.9),
-        "Share of each device left free. Machines packed to the last byte die at the first token.",
-        example="0.10",
+        "Share of each device left free, 0.1 for a tenth. Machines packed to the last byte die at the first token.",
+        example="0.10", takes="SHARE",
     )] = 0.10  # fmt: skip
     offer_ram: Annotated[bool, Key(
         _OFFER, values.boolean,
@@ -186,22 +210,22 @@ class NodeConfig:
         _MODELS, values.list_of(values.text, at_most=64),
         "Models to pursue: a GGUF file, a safetensors directory, or the name or file of a profile. The mesh waits until"
         " it can hold each and says what is short.",
-        example='["/models/qwen3-coder-480b-00001-of-00006.gguf"]', flag="--model",
+        example='["/models/qwen3-coder-480b-00001-of-00006.gguf"]', flag="--model", takes="MODEL",
     )] = ()  # fmt: skip
     model_dirs: Annotated[tuple[Path, ...], Key(
         _MODELS, values.list_of(values.path, at_most=64),
         "Directories whose model files this node has at hand.",
-        example='["/models"]', flag="--model-dir",
+        example='["/models"]', flag="--model-dir", takes="DIR",
     )] = ()  # fmt: skip
     interested_in: Annotated[tuple[str, ...] | None, Key(
         _MODELS, values.list_of(values.text, at_most=64),
         "Models this node takes stages of.",
-        example='["qwen3-coder-480b-a35b-q4_k_xl"]', default_text="every model", flag="--interested-in",
+        example='["qwen3-coder-480b-a35b-q4_k_xl"]', default_text="every model", flag="--interested-in", takes="MODEL",
     )] = None  # fmt: skip
     context: Annotated[int | None, Key(
         _MODELS, values.whole(1, 16_777_216),
         "Context length in tokens, per lane, for the models pursued.",
-        example="32768", default_text="the largest that fits, at most the model's own",
+        example="32768", default_text="the largest that fits, at most the model's own", takes="TOKENS",
     )] = None  # fmt: skip
     lanes: Annotated[int, Key(
         _MODELS, values.whole(1, 4096),
@@ -226,12 +250,14 @@ class NodeConfig:
     )] = None  # fmt: skip
     objective: Annotated[str, Key(
         _MODELS, values.choice("latency", "throughput", "fewest", "proportional"),
-        "What a plan is best at.",
+        "What a plan is best at: `latency` the time of a token, `throughput` tokens per second of all lanes, `fewest`"
+        " as few stages as possible; `proportional` gives each machine layers in proportion to its memory.",
         example='"fewest"',
     )] = "latency"  # fmt: skip
     engine: Annotated[str, Key(
         _MODELS, values.choice("llama_cpp_rpc", "chain"),
-        "The engine profile: where endpoints lie and what a hop costs.",
+        "The engine profile: where endpoints lie and what a hop costs. Nodes carry plans of `llama_cpp_rpc` out;"
+        " `chain` is for engines that pass activations from stage to stage, to be run by yourself (`meshnode plan --export`).",
         example='"chain"',
     )] = "llama_cpp_rpc"  # fmt: skip
 
@@ -290,12 +316,12 @@ class NodeConfig:
         _ENGINE, values.path,
         "llama.cpp's `rpc-server`, which runs this node's stages. With `llama_server` it comes before what is on PATH"
         " and before the package llama-cpp-python.",
-        example='"/opt/llama.cpp/bin/rpc-server"', default_text="on PATH, else llama-cpp-python",
+        example='"/opt/llama.cpp/bin/rpc-server"', default_text="on PATH, else llama-cpp-python", takes="FILE",
     )] = None  # fmt: skip
     llama_server: Annotated[Path | None, Key(
         _ENGINE, values.path,
         "llama.cpp's `llama-server` of the same build, which runs the models this node coordinates.",
-        example='"/opt/llama.cpp/bin/llama-server"', default_text="on PATH, else llama-cpp-python",
+        example='"/opt/llama.cpp/bin/llama-server"', default_text="on PATH, else llama-cpp-python", takes="FILE",
     )] = None  # fmt: skip
     engine_threads: Annotated[int | None, Key(
         _ENGINE, values.whole(1, 1024),
@@ -307,7 +333,7 @@ class NodeConfig:
         "Folders that engine processes may read and write, run programs of and use devices in, beside what they need on"
         " most machines: a cache of compiled kernels, a build's libraries elsewhere. `/` lifts the bounds on files for"
         " all but the state directory.",
-        example='["/data/cuda/lib64"]',
+        example='["/data/cuda/lib64"]', takes="DIR",
     )] = ()  # fmt: skip
     max_weights_cache: Annotated[int | None, Key(
         _ENGINE, values.parse_size,
@@ -325,14 +351,14 @@ class NodeConfig:
         _ENGINE, values.text,
         "Programs must send this key (`Authorization: Bearer KEY`) to use the interface. Better in the file or the"
         " environment than as a flag, which other users of the machine can read.",
-        example='"a long random text"', default_text="none needed",
+        example='"a long random text"', default_text="none needed", takes="KEY",
     )] = None  # fmt: skip
 
     control_socket: Annotated[Path | None, Key(
         _CONTROL, values.path,
         "The Unix socket that the other verbs talk to. Its directory is made with mode 0700.",
         example='"/run/meshnode/control.sock"',
-        default_text="$XDG_RUNTIME_DIR/meshnode/<hash of state_dir>/control.sock",
+        default_text="$XDG_RUNTIME_DIR/meshnode/<hash of state_dir>/control.sock", takes="FILE",
     )] = None  # fmt: skip
     control_tcp: Annotated[SocketAddress | None, Key(
         _CONTROL, values.loopback_address,
@@ -361,7 +387,7 @@ class NodeConfig:
     log_file: Annotated[Path | None, Key(
         _LOG, values.path,
         "Write the log here instead of to stdout; opened anew on SIGHUP, so that it can be rotated.",
-        example='"/var/log/meshnode.log"', default_text="stdout",
+        example='"/var/log/meshnode.log"', default_text="stdout", takes="FILE",
     )] = None  # fmt: skip
 
     otlp_endpoint: Annotated[str | None, Key(

@@ -1,8 +1,9 @@
 """How a single value of the configuration is read: from TOML (already typed) or from text (environment, flag).
 
-What lives here: the parsers, one per kind of value, and `parse_size`, which every input of bytes goes through. What
-does not: which keys there are (`meshnode.config_keys`). A parser returns the typed value or raises `WrongValue`, which
-says what would be right; the caller knows the key and the place and makes the whole sentence.
+What lives here: the parsers, one per kind of value, what each takes in the words of a flag's help, and `parse_size`,
+which every input of bytes goes through. What does not: which keys there are (`meshnode.config_keys`). A parser returns
+the typed value or raises `WrongValue`, which says what would be right; the caller knows the key and the place and makes
+the whole sentence.
 """
 
 from __future__ import annotations
@@ -31,6 +32,19 @@ MAX_SIZE_BYTES = 10**17
 
 
 MIN_MEMORY_BYTES = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A parser that takes only some values of a kind. `takes` is the kind as a flag's help names it, `bounds` which
+    values are right, for people ("" where `takes` says it all)."""
+
+    takes: str
+    bounds: str
+    parse: Parser
+
+    def __call__(self, value: object) -> object:
+        return self.parse(value)
 
 
 class WrongValue(ValueError):
@@ -121,7 +135,7 @@ def path(value: object) -> Path:
         raise WrongValue("a path; the home directory that ~ means is not known") from error
 
 
-def number(minimum: float, maximum: float) -> Parser:
+def number(minimum: float, maximum: float) -> Bounded:
     """A parser of finite numbers from `minimum` to `maximum`."""
 
     def parse(value: object) -> float:
@@ -130,10 +144,10 @@ def number(minimum: float, maximum: float) -> Parser:
             raise WrongValue(f"a number from {minimum:g} to {maximum:g}")
         return found
 
-    return parse
+    return Bounded("N", f"{minimum:g} to {maximum:g}", parse)
 
 
-def whole(minimum: int, maximum: int) -> Parser:
+def whole(minimum: int, maximum: int) -> Bounded:
     """A parser of whole numbers from `minimum` to `maximum`."""
 
     def parse(value: object) -> int:
@@ -142,10 +156,10 @@ def whole(minimum: int, maximum: int) -> Parser:
             raise WrongValue(f"a whole number from {minimum} to {maximum}")
         return int(found)
 
-    return parse
+    return Bounded("N", f"{minimum} to {maximum}", parse)
 
 
-def choice(*words: str) -> Parser:
+def choice(*words: str) -> Bounded:
     """A parser of one word out of `words`."""
 
     def parse(value: object) -> str:
@@ -153,10 +167,10 @@ def choice(*words: str) -> Parser:
             raise WrongValue(f"one of {', '.join(words)}")
         return value
 
-    return parse
+    return Bounded(f"[{'|'.join(words)}]", "", parse)
 
 
-def list_of(parse_one: Parser, *, at_most: int) -> Parser:
+def list_of(parse_one: Parser, *, at_most: int) -> Bounded:
     """A parser of lists: a TOML array, repeated flags, or text with commas. An empty text is the empty list."""
 
     def parse(value: object) -> tuple[object, ...]:
@@ -168,7 +182,7 @@ def list_of(parse_one: Parser, *, at_most: int) -> Parser:
             raise WrongValue(f"at most {at_most} entries")
         return tuple(parse_one(entry) for entry in value)
 
-    return parse
+    return Bounded(takes_of(parse_one), bounds_of(parse_one), parse)
 
 
 def socket_address(value: object) -> SocketAddress:
@@ -237,6 +251,23 @@ def node_prefix(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch("[a-z2-7]{10,52}", value):
         raise WrongValue("a node id or its first 10 characters or more (a-z and 2-7)")
     return value
+
+
+def takes_of(parser: Parser) -> str:
+    """What a flag's help calls the value that `parser` reads: `SIZE`, `ADDR:PORT`, `[lan|wan|local]`."""
+    return parser.takes if isinstance(parser, Bounded) else _TAKES[parser]
+
+
+def bounds_of(parser: Parser) -> str:
+    """Which values are right beyond what `takes_of` says, or ""."""
+    return parser.bounds if isinstance(parser, Bounded) else ""
+
+
+_TAKES: dict[Parser, str] = {
+    text: "TEXT", node_name: "NAME", boolean: "[true|false]", path: "PATH", parse_size: "SIZE", memory_size: "SIZE",
+    socket_address: "ADDR:PORT", listen_address: "ADDR:PORT", loopback_address: "ADDR:PORT", http_url: "URL",
+    static_peer: "NODE_ID@ADDR:PORT", node_prefix: "NODE_ID",
+}  # fmt: skip
 
 
 def _number_of(value: object) -> float | None:

@@ -165,7 +165,7 @@ def _json_processors() -> list[Any]:
 
 
 def _pretty_processors(*, colours: bool) -> list[Any]:
-    shown = colours and "NO_COLOR" not in os.environ
+    shown = colours and not os.environ.get("NO_COLOR")
     return [_PrettyRenderer(structlog.dev.ConsoleRenderer(colors=shown, pad_event_to=20, sort_keys=False))]
 
 

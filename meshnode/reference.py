@@ -56,7 +56,8 @@ def example_config() -> str:
 
 def _example_entry(setting: Setting) -> str:
     meaning = textwrap.fill(setting.about.meaning, 110, initial_indent="# ", subsequent_indent="# ")
-    return f"\n{meaning}\n# Default: {setting.default_text}\n# {setting.key} = {setting.about.example}\n"
+    values = f"# Values: {setting.values_text}\n" if setting.values_text else ""
+    return f"\n{meaning}\n# Default: {setting.default_text}\n{values}# {setting.key} = {setting.about.example}\n"
 
 
 def config_page() -> str:
@@ -85,6 +86,8 @@ def _config_entry(setting: Setting) -> Iterator[str]:
     repeated = " (may be repeated)" if setting.repeatable else ""
     yield from ("", f"### `{setting.key}`", "", setting.about.meaning, "")
     yield f"- default: {_code(setting.default_text)}"
+    if setting.values_text:
+        yield f"- values: {setting.values_text}"
     yield f"- file: `{setting.key} = {setting.about.example}`"
     yield f"- environment: `{setting.variable}`"
     yield f"- flag: `{setting.flag}`{repeated}"

@@ -78,13 +78,25 @@ def _unknown_verb(word: str) -> str:
     return f"there is no verb {word!r}; {advice}"
 
 
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from meshnode import __version__
+
+    click.echo(f"meshnode {__version__}")
+    ctx.exit()
+
+
 @click.command(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached."
     " `doctor` has its own: 0 all well, 1 a warning, 2 an error.",
 )
-def verbs() -> None:
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Print the program's version; `meshnode version` also tells the protocols'.")  # fmt: skip
+@click.pass_context
+def verbs(ctx: click.Context) -> None:
     """Turns a few uneven machines into one pool that holds a language model none of them can hold alone.
 
     \b
@@ -95,6 +107,8 @@ def verbs() -> None:
       meshnode run --join -              join (next machine); asks for the token
       meshnode plan qwen3-32b-q4_k_m     where would its layers go?
     """
+    if os.environ.get("NO_COLOR"):  # no-color.org: set and not empty; click itself knows only of terminals
+        ctx.color = False
 
 
 def main() -> None:

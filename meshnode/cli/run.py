@@ -17,11 +17,14 @@ MAX_TOKEN_FILE_BYTES = 16_384
 
 
 def _option(setting: Setting) -> click.Option:
-    text = f"{setting.about.meaning} Default: {setting.default_text}."
+    repeated = " May be repeated." if setting.repeatable else ""
+    default = "none" if setting.default == () else setting.default_text
+    bounds = f" [{setting.bounds}]" if setting.bounds else ""
+    text = f"{setting.about.meaning}{repeated} Default: {default}.{bounds}"
     if setting.is_switch:
         return click.Option([f"{setting.flag}/--no-{setting.flag[2:]}", setting.key], default=None, help=text)
     names = [setting.flag, setting.key]
-    return click.Option(names, metavar="VALUE", multiple=setting.repeatable, default=None, help=text)
+    return click.Option(names, metavar=setting.takes, multiple=setting.repeatable, default=None, help=text)
 
 
 class _Run(click.Command):
@@ -111,7 +114,7 @@ def _from_stdin() -> str:
         # One line: whatever feeds the pipe may keep it open.
         token = sys.stdin.readline(MAX_TOKEN_FILE_BYTES).strip()
     if not token:
-        raise Failure("--join -: found nothing on stdin", "pipe the token in, or paste it", BAD_USAGE)
+        raise Failure("invite token: found nothing on stdin", "pipe the token in, or paste it", BAD_USAGE)
     return token
 
 

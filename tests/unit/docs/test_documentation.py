@@ -75,6 +75,30 @@ def test_every_verb_shows_examples(name: str) -> None:
     assert re.search(rf"Examples?:\n +meshnode {name}", command.help or ""), f"meshnode {name} --help has no example"
 
 
+@pytest.mark.parametrize("name", verbs.list_commands(click.Context(verbs)))
+def test_every_flag_says_what_it_takes(name: str) -> None:
+    context = click.Context(verbs)
+    command = verbs.get_command(context, name)
+    assert command is not None
+    for option in command.get_params(click.Context(command, parent=context)):
+        if isinstance(option, click.Option) and not option.is_flag:
+            taken = option.make_metavar(context)
+            assert taken not in ("VALUE", "TEXT", "INTEGER", "FLOAT"), f"meshnode {name} {option.opts[0]} {taken}"
+
+
+def test_flags_of_run_name_their_bounds_and_a_page_too() -> None:
+    run = verbs.get_command(click.Context(verbs), "run")
+    assert run is not None
+    shown = " ".join(run.get_help(click.Context(run)).split())
+    page = pages()["docs/configuration.md"]
+    for setting in SETTINGS.values():
+        if setting.bounds:
+            assert f"Default: {setting.default_text}. [{setting.bounds}]" in shown, setting.flag
+            assert f"- values: {setting.bounds}\n" in page
+    assert "--objective [latency|throughput|fewest|proportional]" in shown
+    assert "- values: latency, throughput, fewest, proportional\n" in page
+
+
 @each(WRITTEN)
 def test_every_flag_named_alone_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
