@@ -257,7 +257,8 @@ class NodeConfig:
     engine: Annotated[str, Key(
         _MODELS, values.choice("llama_cpp_rpc", "chain"),
         "The engine profile: where endpoints lie and what a hop costs. Nodes carry plans of `llama_cpp_rpc` out;"
-        " `chain` is for engines that pass activations from stage to stage, to be run by yourself (`meshnode plan --export`).",
+        " `chain` is for engines that pass activations from stage to stage, which you run yourself (`meshnode plan"
+        " --export`).",
         example='"chain"',
     )] = "llama_cpp_rpc"  # fmt: skip
 
