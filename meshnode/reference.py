@@ -109,7 +109,7 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "Made from the code (`meshnode/events.py`); `make docs` makes it anew.",
+        "Made from the code (`meshnode/events/`); `make docs` makes it anew.",
         "",
         "Every line of the log and every entry of `meshnode events` is one of these. In JSON a line holds `timestamp`",
         "(UTC), `level`, `event` (the name below) and the fields. Names and fields are stable: scripts may rely on",
