@@ -49,6 +49,13 @@ class NewerState(StateError):
     """A file was written by a newer meshnode; it is left untouched."""
 
 
+def unreadable(path: Path, error: OSError, fix: str) -> StateError:
+    """What is wrong with a file that can't be opened; `fix` is the advice where it is a file at all."""
+    if isinstance(error, IsADirectoryError):
+        return StateError(path, "is a directory, where a file of meshnode's must be", "move the directory away")
+    return StateError(path, f"can't be read: {error.strerror}", fix)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`, mode 0600, durably, whole or not at all. Raises `StateError`, the old content kept."""
     writer = f"{os.getpid()}-{threading.get_ident()}"
@@ -86,8 +93,7 @@ def read_bounded(path: Path, max_bytes: int = MAX_STATE_FILE_BYTES) -> bytes | N
     except FileNotFoundError:
         return None
     except OSError as error:
-        fix = f"make it a file this user can read (ls -l {path})"
-        raise StateError(path, f"can't be read: {error.strerror}", fix) from error
+        raise unreadable(path, error, f"make it a file this user can read (ls -l {path})") from error
     if len(content) > max_bytes:
         raise DamagedState(path, f"larger than {max_bytes} bytes", "it was not written by meshnode: move it away")
     return content

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from meshnode.durable import DamagedState, StateError, create_exclusively, write_atomically
+from meshnode.durable import DamagedState, StateError, create_exclusively, unreadable, write_atomically
 from proto.ids import BOOT_ID_BYTES, BootId, NodeId, node_id_of
 
 _MAX_KEY_FILE_BYTES: Final = 16_384
@@ -127,7 +127,7 @@ def read_key_file(path: Path, fix: str) -> SigningKey | None:
         return None
     except OSError as error:
         advice = "run meshnode as the user that owns it, or give the file to this one"
-        raise StateError(path, f"can't be read: {error.strerror}", advice) from error
+        raise unreadable(path, error, advice) from error
     if state.st_mode & _OTHERS:
         mode = f"its mode is {stat.S_IMODE(state.st_mode):04o}, so that other users can get at the key"
         raise ExposedKey(path, mode, f"chmod 600 {path}")

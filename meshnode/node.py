@@ -311,7 +311,7 @@ class Node:
         return examine
 
     def _control_servers(self, answers: Answers, live: Live, door: PageDoor) -> list[ControlServer]:
-        """The Unix socket, and loopback TCP where it is asked for. Raises `SocketPlaceError`, `OSError`."""
+        """The Unix socket, and loopback TCP if asked for. Raises `SocketPlaceError`, `StateError`, `OSError`."""
         app = control_app(answers, self._recent.ring, live=live, door=door)
         path = socket_path(self._config.state_dir, self._config.control_socket)
         listener = bind(path, configured=self._config.control_socket is not None)

@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from meshnode.durable import StateError
+
 NOTE_NAME = "control-socket"
 SOCKET_NAME = "control.sock"
 MAX_PATH_BYTES = 103
@@ -61,8 +63,13 @@ def noted_path(state_dir: Path) -> Path | None:
 
 
 def note_path(state_dir: Path, path: Path) -> None:
-    """Leave the note for clients. Raises `OSError`."""
-    (state_dir / NOTE_NAME).write_text(f"{path}\n", encoding="utf-8")
+    """Leave the note for clients. Raises `StateError`."""
+    note = state_dir / NOTE_NAME
+    try:
+        note.write_text(f"{path}\n", encoding="utf-8")
+    except OSError as error:
+        fix = "make room, or move away what stands there"
+        raise StateError(note, f"can't be written: {error.strerror}", fix) from error
 
 
 def bind(path: Path, *, configured: bool) -> socket.socket:

@@ -310,7 +310,7 @@ class Judge:
         if judged_itself and (foreign_dead < self._board.settings.accusers_needed or self._board.is_large):
             self.gossip.push_claims((case.claims[self._board.node],))
         if entry.node in self._board.links:
-            self._board.effects.append(CloseLink(entry.node, RefusalCode.UNREACHABLE, "you did not answer: held dead"))
+            self._board.effects.append(CloseLink(entry.node, RefusalCode.UNREACHABLE, "no answer to probes: held dead"))
         self.topology.lost(entry.node, now)
 
     def _acquit(self, entry: NodeEntry, witness: NodeId, now: float) -> None:

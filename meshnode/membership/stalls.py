@@ -9,6 +9,8 @@ the machine polled before it hands one over).
 
 from __future__ import annotations
 
+import math
+
 from meshnode.events import HealthChanged, NodeStalled
 from meshnode.membership.awareness import STALLED, Awareness
 from meshnode.membership.board import Board
@@ -31,7 +33,7 @@ class Stalls:
         self._awareness = awareness
         self._detector = detector
         self._judge = judge
-        self._stalled_at_s = -1.0
+        self._stalled_at_s = -math.inf
 
     def polled_late(self, late_s: float, now: float) -> None:
         """The machine was polled `late_s` after it was due; negative where it was not due yet."""
@@ -44,12 +46,16 @@ class Stalls:
         """This process did not run for `duration_s` until now. Said twice of one moment it counts once."""
         if now == self._stalled_at_s:
             return
+        # The driver and the machine's own timers may both notice one stall, a moment apart.
+        told = now - duration_s < self._stalled_at_s
         self._stalled_at_s = now
         board = self._board
         board.quiet_until_s = max(board.quiet_until_s, now + board.settings.grace_after_stall_s)
         board.overloaded_until_s = now + OVERLOAD_MEMORY_S
         self._detector.abandon()
         self._judge.start_over(now)
+        if told:
+            return
         worse = self._awareness.change(STALLED)
         if duration_s >= REPORT_STALL_S:
             cause = "suspend" if duration_s >= SUSPEND_S else "blocked event loop"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshnode.control.place import MAX_PATH_BYTES, SocketPlaceError, bind, note_path, noted_path, socket_path
+from meshnode.durable import StateError
 
 
 @pytest.fixture
@@ -85,3 +86,9 @@ def test_clients_find_the_path_that_the_daemon_noted(tmp_path: Path) -> None:
     assert noted_path(tmp_path) is None
     note_path(tmp_path, Path("/run/x.sock"))
     assert noted_path(tmp_path) == Path("/run/x.sock")
+
+
+def test_note_that_can_t_be_written_is_one_error_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "control-socket").mkdir()
+    with pytest.raises(StateError, match="control-socket: can't be written: Is a directory; make room, or move away"):
+        note_path(tmp_path, Path("/run/x.sock"))

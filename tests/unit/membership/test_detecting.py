@@ -113,6 +113,20 @@ def test_suspect_has_its_whole_time_again_after_the_judge_stood_still() -> None:
     assert us.machine.status_of(silent.node) is Status.DEAD
 
 
+def test_one_stall_that_driver_and_timers_both_notice_is_told_and_counted_once() -> None:
+    us = Lone()
+    us.passes(5.0, us.meets())
+    us.now_s += 36.0
+    us.effects += us.machine.stalled(35.9, us.now_s)
+    us.now_s += 0.01
+    us.effects += us.machine.poll(us.now_s)
+    assert [event.stalled_s for event in us.events(NodeStalled)] == [35.9]
+    assert us.machine.awareness.score == 1
+    us.now_s += 1.0
+    us.effects += us.machine.stalled(0.9, us.now_s)
+    assert [event.stalled_s for event in us.events(NodeStalled)] == [35.9, 0.9], "the next one is another"
+
+
 def test_driver_that_begins_late_is_no_stall() -> None:
     us = Lone()
     peer = us.meets()
@@ -139,7 +153,7 @@ def test_peer_that_says_why_it_closes_the_link_lives() -> None:
     us = Lone()
     peers = [us.meets() for _ in range(2)]
     for peer in peers:
-        us.effects += us.machine.link_down(peer.node, "unreachable", "you did not answer: held dead", us.now_s)
+        us.effects += us.machine.link_down(peer.node, "unreachable", "no answer to probes: held dead", us.now_s)
     us.passes(8.0)
     assert set(us.dialled()) == {peer.node for peer in peers}
     assert us.events(PeerSuspect) == []

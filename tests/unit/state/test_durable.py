@@ -160,7 +160,7 @@ def test_a_file_larger_than_any_meshnode_writes_is_not_read_whole(tmp_path: Path
 
 def test_a_directory_in_a_file_s_place_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "shape.json").mkdir()
-    with pytest.raises(StateError, match=r"shape\.json: can't be read: Is a directory"):
+    with pytest.raises(StateError, match=r"shape\.json: is a directory, where a file .* must be; move"):
         a_file(tmp_path).load()
 
 
