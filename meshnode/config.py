@@ -145,6 +145,8 @@ def _from_line(key: str, value: object, file: Path, content: str) -> object:
     source = f"file {file}, line {_line_of(key, content)}"
     setting = SETTINGS.get(key)
     if setting is None:
+        if isinstance(value, dict):
+            raise ConfigError(key, None, "no table: all keys stand side by side, without headings", source)
         raise ConfigError(key, None, f"a known key; {nearest_key(key)}", source)
     return _parsed(setting, value, source)
 

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import anyio
 import anyio.abc
@@ -128,7 +129,7 @@ class _Process:
         except ListenFailed as error:
             return _listen_failure(error, self._config.listen)
         except OSError as error:
-            return StartFailed(str(error), "see the address or file named here")
+            return _unexpected(error, self._config.state_dir)
         except NodeFailed as error:
             return StartFailed(error.text, error.advice)
         return None
@@ -205,6 +206,16 @@ def _only(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _unexpected(error: OSError, state_dir: Path) -> StartFailed:
+    """What no room of the daemon knows better: at least the file, where the system named one."""
+    what = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        return StartFailed(f"{error.filename or state_dir}: {what}", "make room on that file system")
+    if error.filename is not None:
+        return StartFailed(f"{error.filename}: {what}", "look at that file or address, and at this user's rights")
+    return StartFailed(what, "run `meshnode doctor`, which looks at the state directory and the ports")
 
 
 def _listen_failure(error: ListenFailed, listen: SocketAddress) -> StartFailed:

@@ -46,7 +46,7 @@ from meshnode.membership.settings import PRESETS
 from meshnode.mesh import Mesh
 from meshnode.planning import Questions
 from meshnode.reaching import Reaching
-from meshnode.service import sd_notify
+from meshnode.service import port_holder, sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
 from meshnode.transport.addresses import parse_address
@@ -311,7 +311,7 @@ class Node:
         return examine
 
     def _control_servers(self, answers: Answers, live: Live, door: PageDoor) -> list[ControlServer]:
-        """The Unix socket, and loopback TCP if asked for. Raises `SocketPlaceError`, `StateError`, `OSError`."""
+        """The Unix socket, and loopback TCP if asked for. Raises `SocketPlaceError`, `StateError`, `NodeFailed`."""
         app = control_app(answers, self._recent.ring, live=live, door=door)
         path = socket_path(self._config.state_dir, self._config.control_socket)
         listener = bind(path, configured=self._config.control_socket is not None)
@@ -320,7 +320,7 @@ class Node:
         self._log.emit(ControlListening(address=str(path)))
         if (address := self._config.control_tcp) is not None:
             gate = TokenGate(app, ensure_token(self._state.path), self._control_refused)
-            servers.append(ControlServer(gate, tcp_listener(address.host, address.port)))
+            servers.append(ControlServer(gate, _control_tcp(address)))
             self._log.emit(ControlListening(address=str(address)))
         return servers
 
@@ -371,3 +371,13 @@ class Node:
 
     def _control_refused(self, route: str, reason: str) -> None:
         self._log.emit(ControlRefused(route=route, reason=reason))
+
+
+def _control_tcp(address: SocketAddress) -> socket.socket:
+    """The listener of `control_tcp`. Raises `NodeFailed`."""
+    try:
+        return tcp_listener(address.host, address.port)
+    except OSError as error:
+        reason = f"{error.strerror or error}{port_holder(address.port, 'tcp')}"
+        advice = "set control_tcp to a free port, or leave it out"
+        raise NodeFailed(f"control_tcp {address}: {reason}", advice) from error

@@ -36,8 +36,12 @@ class StateLock:
         self._directory = directory
         self._path = directory / "lock"
         self._descriptor = self._acquired()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            self.release()
+            raise StateError(self._path, f"can't be written: {error.strerror}", "make room on its disk") from error
 
     def release(self) -> None:
         """Give it back; the file stays."""

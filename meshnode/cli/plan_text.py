@@ -61,10 +61,10 @@ def _print_plan(plan: Json, names: Mapping[str, str]) -> None:
     count = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
     click.echo(f"{printable(plan['model'])}: {count}, context {plan['context']} tokens, {lanes}{_cache(plan)}")
     coordinator = plan["coordinator"]
-    role = "and holds a stage" if coordinator["is_stage"] else "without a stage"
+    role = "which also holds a stage" if coordinator["is_stage"] else "which holds no stage"
     click.echo(
-        f"coordinator {node_text(coordinator['node'], names)} {role}"
-        f" (host memory {gigabytes(coordinator['host_bytes'])}), engine {plan['engine']}"
+        f"coordinator {node_text(coordinator['node'], names)}, {role};"
+        f" host memory {gigabytes(coordinator['host_bytes'])}, engine {plan['engine']}"
     )
     click.echo()
     right = frozenset(STAGE_COLUMNS) - {"NODE", "DEVICE", "LAYERS"}
@@ -170,7 +170,14 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
     if report["remedies"]:
         click.echo("\nWhat would help, least effort first:")
         for number, remedy in enumerate(report["remedies"], 1):
-            click.echo(f"  {number}. {with_names(remedy['asks'], names)} ({_effect(remedy)})")
+            click.echo(f"  {number}. {_asks(remedy, names)} ({_effect(remedy)})")
+
+
+def _asks(remedy: Json, names: Mapping[str, str]) -> str:
+    """What a remedy asks for; the node that it is about, whose id the planner has shortened, as people know it."""
+    node = remedy.get("details", {}).get("node", "")
+    asks = with_names(remedy["asks"], names)
+    return asks.replace(node[:SHORT_LENGTH], node_text(node, names), 1) if node in names else asks
 
 
 def _requirement(parts: dict[str, int]) -> str:

@@ -70,7 +70,7 @@ def _show(result: Json, as_json: bool, names: dict[str, str]) -> int:
 def _progress(step: Json, names: dict[str, str]) -> str:
     """One line for an event of the wait; nothing for those that only scripts want."""
     if step["event"] == "split.waiting":
-        parts = [f"{step['participants']} of at least {step['quorum']} take part"]
+        parts = [f"{step['participants']} take part (at least {step['quorum']} must)"]
         words = {"pending": "pending", "excluded": "left out"}
         parts += [f"{step[kind]} {word}" for kind, word in words.items() if step[kind]]
         return f"waiting for the mesh to settle: {', '.join(parts)}"

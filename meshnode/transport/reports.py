@@ -102,7 +102,8 @@ class Reports:
     def _told_of_double(self, link: Link, peer: NodeId, refusal: Refusal) -> None:
         if self._proves_double(refusal):
             self.conflict(self._own, refusal.found or "here", refusal.required or "unknown")
-            self._observer.identity_in_use(peer, refusal.text)
+            where = f"the other one is at {refusal.required}" if refusal.required else refusal.text
+            self._observer.identity_in_use(peer, where)
         else:
             self._observer.emit(IdentityClaimRejected(peer, link.address_text(), UNPROVED_ADVICE))
 

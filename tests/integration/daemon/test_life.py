@@ -125,6 +125,17 @@ def test_port_in_use_names_the_process(nodes: Nodes) -> None:
     assert "listen on another port" in text
 
 
+def test_control_port_in_use_names_the_key_and_the_process(nodes: Nodes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        node = nodes.start("attic", "--control-tcp", f"127.0.0.1:{port}", wait=False)
+        assert node.process.wait(60) == 1
+        assert node.process.stderr is not None
+        text = node.process.stderr.read()
+    assert f"error: control_tcp 127.0.0.1:{port}: Address already in use by process {os.getpid()}" in text
+    assert "set control_tcp to a free port" in text
+
+
 def test_state_directory_that_cannot_be_used_is_one_clear_error(nodes: Nodes, tmp_path: Path) -> None:
     (tmp_path / "attic").write_text("a file")
     node = nodes.start("attic", wait=False)

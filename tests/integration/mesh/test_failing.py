@@ -165,7 +165,7 @@ def test_copied_state_directory_is_refused_by_name_and_nobody_flaps(mesh: Emulat
     assert copy.process.wait(DEADLINE_S) == 1
     assert copy.process.stderr is not None
     text = copy.process.stderr.read()
-    assert "another process runs with this node's key" in text
+    assert f"another process runs with this node's key: the other one is at {mesh.address['loft']}" in text
     assert "--state-dir" in text
     witnesses = [node for node in (attic, study) if node.events("peer.identity_conflict")]
     assert witnesses

@@ -140,3 +140,19 @@ def test_names_of_peers_cannot_move_the_cursor() -> None:
 
 def test_node_of_a_nodes_file_keeps_its_whole_id() -> None:
     assert node_text("mac-studio-in-the-attic", {}) == "mac-studio-in-the-attic"
+
+
+@pytest.mark.parametrize(("is_stage", "told"), [(True, "which also holds a stage"), (False, "which holds no stage")])
+def test_plan_says_whether_its_coordinator_holds_a_stage(
+    capsys: pytest.CaptureFixture[str], is_stage: bool, told: str
+) -> None:
+    coordinator = {"node": NODE, "is_stage": is_stage, "host_bytes": 900_000_000}
+    _, text = printed(capsys, a_plan(coordinator=coordinator))
+    assert f"\ncoordinator mfrggzdfmz (attic), {told}; host memory 0.9GB, engine llama_cpp_rpc\n" in text
+
+
+def test_remedy_about_a_node_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    remedy = {"action": "admit_peer", "asks": "admit mfrggzdfmz (80.0GB, excluded as not_alive)", "closes_bytes": 1,
+              "sufficient": True, "details": {"node": NODE}}  # fmt: skip
+    _, text = printed(capsys, a_shortfall(remedies=[remedy]))
+    assert "  1. admit mfrggzdfmz (attic) (80.0GB, excluded as not_alive) (then it fits)\n" in text

@@ -193,3 +193,8 @@ def test_user_without_a_home_needs_a_state_directory_and_no_config(monkeypatch: 
 def test_home_of_nobody_in_a_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="log_file: found '~no-such-user-here/log', expected a path; the home"):
         load_config({"log_file": "~no-such-user-here/log"}, an_environment(tmp_path))
+
+
+def test_table_in_the_file_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"node: expected no table: all keys stand side by side.*line 1"):
+        load_config({}, an_environment(tmp_path), a_file(tmp_path, '[node]\nname = "attic"\n'))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from meshnode.cli import verbs
 from meshnode.config_keys import SETTINGS
@@ -139,3 +140,35 @@ def test_keys_and_codes_named_exist(page: Path) -> None:
     known = {*SETTINGS, *codes}
     text = page.read_text(encoding="utf-8")
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", text)) - known == set()
+
+
+NODES_OF_THE_README = """\
+links = "free"
+[[node]]
+id = "2blw5fwsmu"
+usable_bytes = "80GB"
+[[node]]
+id = "rizgpvg6xy"
+usable_bytes = "74.6GB"
+[[node]]
+id = "ftk7flvy22"
+usable_bytes = "1GB"
+excluded = "client"
+"""
+
+
+def test_shortfall_of_the_readme_is_what_the_planner_says(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"    \$ meshnode split (\S+ .+)\n((?:    .*\n)+)", text)
+    assert block is not None
+    file = tmp_path / "nodes.toml"
+    file.write_text(NODES_OF_THE_README)
+    words = ["plan", *block[1].split(), "--nodes", str(file)]
+    printed = " ".join(CliRunner().invoke(verbs, words).stdout.split())
+    shown = " ".join(block[2].split())
+    message, _, remedies = shown.partition(" ... ")
+    of_nodes = re.compile(r"cached=unknown missing=unknown rtt=\S+ transfer=\w+")  # RTTs and files are a real mesh's
+    assert of_nodes.sub("", message) in of_nodes.sub("", printed)
+    assert remedies.startswith("What would help, least effort first: 1. add a node")
+    for remedy in re.split(r" \d\. ", remedies)[1:]:
+        assert remedy in printed

@@ -296,6 +296,13 @@ def test_an_upgrade_keeps_what_was_known_and_the_way_back(path: Path, monkeypatc
         assert list(state.known_peers()) == peers
 
 
+def test_full_disk_at_the_lock_is_one_error_that_names_the_file(path: Path) -> None:
+    path.mkdir(mode=0o700)
+    (path / "lock").symlink_to("/dev/full")
+    with pytest.raises(StateError, match=r"lock: can't be written: .*; make room on its disk"):
+        StateDirectory.open(path)
+
+
 def test_forgetting_a_mesh_forgets_what_an_upgrade_kept(state: StateDirectory) -> None:
     (state.path / "credential.json.format1").write_text("{}")
     state.forget_mesh()
