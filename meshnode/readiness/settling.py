@@ -19,6 +19,8 @@ from meshnode.readiness.verdict import Participant
 from proto.ids import BootId, NodeId
 
 _Member = tuple[BootId | None, dict[str, int]]
+Members = dict[NodeId, _Member]
+"""Boot id and usable bytes by device, of each."""
 
 
 class Settling:
@@ -26,7 +28,7 @@ class Settling:
 
     def __init__(self, settings: SettleSettings) -> None:
         self._settings = settings
-        self._members: dict[NodeId, _Member] = {}
+        self._members: Members = {}
         self._stable_since_s = -math.inf
         self._quorum_since_s: float | None = None
 
@@ -55,7 +57,7 @@ class Settling:
         return max(dwelt_s, self._quorum_since_s + self._settings.first_quorum_window_s)
 
 
-def members_of(participants: Iterable[Participant]) -> dict[NodeId, _Member]:
+def members_of(participants: Iterable[Participant]) -> Members:
     """What identifies the members and their capacity: boot id and usable bytes by device."""
     return {
         participant.node: (participant.boot_id, {device.id: device.usable_bytes for device in participant.devices})
@@ -63,7 +65,7 @@ def members_of(participants: Iterable[Participant]) -> dict[NodeId, _Member]:
     }
 
 
-def members_changed(old: dict[NodeId, _Member], new: dict[NodeId, _Member], drift: float) -> bool:
+def members_changed(old: Members, new: Members, drift: float) -> bool:
     """Whether members or capacities differ by more than drifting figures do."""
     if old.keys() != new.keys():
         return True

@@ -1,7 +1,8 @@
 """One model's life on its coordinator: wait, plan, reserve, run, replan, withdraw, wait again.
 
 What lives here: `Pursuit`, a state machine. What does not: the parts it drives (the waiter of `meshnode.readiness`, the
-planner in its process, `standing` for what is held and runs), and carrying out its effects (`meshnode.split.runner`).
+planner in its process by `tickets`, `standing` for what is held and runs, `losses` for what ran and was lost,
+`reconsidering` for when it looks again), and carrying out its effects (`meshnode.split.runner`).
 
     watching ──chosen as coordinator──> [solo?] ──> waiting ──settled──> planning ──plan──> reserving ──> running
        ^                                             ^    │deadline          │shortfall        │refused       │lost
@@ -17,62 +18,49 @@ Lost means: a stage's node dead or left, or its lease lapsed. A suspected one on
 the mesh as it is, without dwelling and below the quorum too.
 
 A plan that stands may still not run: an engine process ends. That is a loss too; a worker whose engine ended is left
-out of the replan. `MAX_FAULTS` of them within `FAULTS_S` and the pursuit rests in `failed` with the reason, until
-members change or a minute has passed: an engine that always runs out of memory must not be started for ever.
+out of the replan. After too many of them the pursuit rests in `failed` with the reason, until members change or a
+minute has passed.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from meshnode.events import SplitCandidates, SplitPlanned, SplitShortfall
 from meshnode.membership.effects import Emit
 from meshnode.membership.view import MeshView, Status
-from meshnode.readiness.candidate import Answer, AnswerBasis
 from meshnode.readiness.reasons import ReasonCode
 from meshnode.readiness.request import SplitRequest
-from meshnode.readiness.settling import members_changed, members_of
+from meshnode.readiness.settling import Members, members_of
 from meshnode.readiness.snapshot import SplitParticipantSnapshot, snapshot_now
 from meshnode.readiness.waiter import Failed, Finished, Waiter, WaiterEffect
-from meshnode.split.actions import Advertise, Gate, MakePlan, PlanKind, PursuitEffect
+from meshnode.split.actions import Advertise, Gate, PlanKind, PursuitEffect
 from meshnode.split.coordinator import Chosen, NoSource, advertised_generation, can_coordinate, choose_coordinator
 from meshnode.split.fence import Fences
 from meshnode.split.holding import Holding
+from meshnode.split.losses import MAX_FAULTS, Losses
 from meshnode.split.moving import gains_enough
 from meshnode.split.phase import DEFAULTS, Phase, PursuitSettings
-from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, alone_in, notes_on, plan_job, stage_orders
+from meshnode.split.planning import PlanAsked, PlanOutcome, PlanResult, alone_in, notes_on, stage_orders
+from meshnode.split.reconsidering import RECHECK_S, Reconsidering
 from meshnode.split.reporting import planned_event, replanned_event, shortfall_event
 from meshnode.split.reservation import StoreFences
 from meshnode.split.standing import Lost, NotReserved, Overdue, Run, Standing, StandingEffect, Stands
+from meshnode.split.tickets import Asked, Tickets
 from planner.plan import SplitPlan
 from planner.transfers import moved_bytes
 from proto.ids import NodeId, short
 from proto.messages import Confirm, Fence, LeaseRenewal, Prepared
 
-YIELD_S: Final = 5.0
-"""Fenced off by another living coordinator: so long its offer may take to arrive, saying that it coordinates."""
-RECHECK_S: Final = 60.0
-"""After a shortfall with a node that did not answer: asked again, since nothing in the view will show its recovery."""
-MAX_FAULTS: Final = 3
-FAULTS_S: Final = 120.0
 MAX_FENCE_TRIES: Final = 3
 """Fences used for one plan; a worker that names ever higher ones is at fault, and the plan is made anew."""
 
 
 _DECIDED = (Phase.PLANNED, Phase.SHORT, Phase.BELOW_QUORUM, Phase.FAILED)
 _HELD = (Phase.RESERVING, Phase.RUNNING, Phase.REPLANNING)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A plan that is being made."""
-
-    ticket: int
-    kind: PlanKind
-    snapshot: SplitParticipantSnapshot
 
 
 class Pursuit:
@@ -103,20 +91,14 @@ class Pursuit:
         self._looked_at = -1
         self._planning_only = True
         self._waiter: Waiter | None = None
-        self._tickets = 0
-        self._asked: _Asked | None = None
+        self._tickets = Tickets(asked, pin_coordinator=not request.is_profile, margin=settings.improve_margin)
         self._standing = Standing(request.model)
-        self._baseline = members_of(())
+        self._reconsidering = Reconsidering(request.settle.drift)
+        self._losses = Losses()
         self._said: object = None
         self._seen_generation = 0
-        self._avoid: dict[NodeId, Answer] = {}
-        self._recheck_s = math.inf
-        self._yield_s = math.inf
-        self._faults: list[float] = []
         self.problem = ""
         """Why it rests in `failed`."""
-        self._loss: Lost | None = None
-        """What the plan that ran lost, until another stands."""
         self._replanned: dict[str, Any] | None = None
         """The newest replan, for its status."""
 
@@ -141,10 +123,9 @@ class Pursuit:
 
     def planned(self, ticket: int, outcome: PlanOutcome, now: float) -> list[PursuitEffect]:
         """The outcome of a `MakePlan`; that of an older ticket says nothing."""
-        asked = self._asked
-        if asked is None or asked.ticket != ticket:
+        asked = self._tickets.take(ticket)
+        if asked is None:
             return []
-        self._asked = None
         result = PlanResult(asked.snapshot, outcome, notes_on(asked.snapshot))
         if isinstance(outcome, SplitPlan):
             return self._plan_found(asked, outcome, result, now)
@@ -155,28 +136,26 @@ class Pursuit:
         run = self._standing.running
         if run is None or run.holding.fence != fence or self._standing.is_broken:
             return []
-        self._faults = [fault for fault in self._faults if now - fault < FAULTS_S] + [now]
-        if len(self._faults) < MAX_FAULTS:
+        if not self._losses.fault(now):
             return self._of_standing(self._standing.failed(node, f"{short(node)}: {reason}", now), now)
         self.problem = f"{short(node)}: {reason}"
         effects = self._withdraw(f"it failed {MAX_FAULTS} times: {self.problem}")
         self._rest(Phase.FAILED, run.snapshot, now)
-        self._recheck_s = now + RECHECK_S
+        self._reconsidering.look_again(now + RECHECK_S)
         return effects
 
     def poll(self, now: float) -> list[PursuitEffect]:
         """Time passed."""
         effects = [] if self._waiter is None else self._of_waiter(self._waiter.poll(now), now)
         effects += self._of_standing(self._standing.poll(now), now)
-        if min(self._yield_s, self._recheck_s) <= now:
-            self._yield_s = self._recheck_s = math.inf
+        if self._reconsidering.take_due(now):
             effects += self._choose_anew(now)
         return effects
 
     def next_wakeup(self) -> float:
         """When `poll` must be called at the latest."""
         waiter_s = math.inf if self._waiter is None else self._waiter.next_wakeup()
-        return min(waiter_s, self._standing.next_wakeup(), self._recheck_s, self._yield_s)
+        return min(waiter_s, self._standing.next_wakeup(), self._reconsidering.next_wakeup())
 
     def stop(self, reason: str) -> list[PursuitEffect]:
         """The pursuit ends (the node stops, or the model is no longer wanted): everything is given back."""
@@ -208,8 +187,8 @@ class Pursuit:
         }
 
     def _problem(self) -> str:
-        if self.phase is Phase.REPLANNING and self._loss is not None:
-            return self._loss.cause
+        if self.phase is Phase.REPLANNING and self._losses.cause is not None:
+            return self._losses.cause
         return self.problem if self.phase is Phase.FAILED else ""
 
     # --- the mesh ---
@@ -219,7 +198,7 @@ class Pursuit:
         effects += self._of_standing(self._standing.look(view, now), now)
         if self.phase in _DECIDED and self._is_news(view):
             effects += self._begin(view, now)
-        elif self.phase is Phase.RUNNING and self._waiter is None and self._asked is None:
+        elif self.phase is Phase.RUNNING and self._waiter is None and not self._tickets.is_open:
             effects += self._look_for_better(view, now)
         return effects
 
@@ -228,7 +207,7 @@ class Pursuit:
         choice = choose_coordinator(view, self._request.model)
         if isinstance(choice, Chosen) and choice.node == self._local:
             self._planning_only = choice.planning_only or not self._settings.carry_out
-            idle = self.phase in (Phase.WATCHING, Phase.NO_SOURCE) and math.isinf(self._yield_s)
+            idle = self.phase in (Phase.WATCHING, Phase.NO_SOURCE) and not self._reconsidering.gives_way
             return self._begin(view, now) if idle else []
         if isinstance(choice, NoSource) and choice.speaker == self._local and self.phase not in _HELD:
             return self._report_no_source(view)
@@ -238,7 +217,7 @@ class Pursuit:
     def _choose_anew(self, now: float) -> list[PursuitEffect]:
         if self._view is None:
             return []
-        if self.phase is Phase.RUNNING and self._waiter is None and self._asked is None:
+        if self.phase is Phase.RUNNING and self._waiter is None and not self._tickets.is_open:
             return self._look_for_better(self._view, now)
         return self._begin(self._view, now) if self.phase in _DECIDED else self._check_role(self._view, now)
 
@@ -256,15 +235,11 @@ class Pursuit:
         another set of members is, after a failure."""
         members = self._members(view)
         if self.phase is Phase.FAILED:
-            return members.keys() != self._baseline.keys()
-        return members_changed(self._baseline, members, self._drift)
+            return self._reconsidering.are_others(members)
+        return self._reconsidering.is_news(members)
 
-    def _members(self, view: MeshView) -> dict[NodeId, Any]:
+    def _members(self, view: MeshView) -> Members:
         return members_of(snapshot_now(view, self._asking()).participants)
-
-    @property
-    def _drift(self) -> float:
-        return self._request.settle.drift
 
     def _asking(self) -> SplitRequest:
         """The request, with what this split holds counted as free for itself."""
@@ -274,12 +249,12 @@ class Pursuit:
 
     def _begin(self, view: MeshView, now: float) -> list[PursuitEffect]:
         """Solo where the local node may hold it alone, unless a split is forced; else wait for participants."""
-        self._recheck_s = math.inf
+        self._reconsidering.look_again(math.inf)
         alone = None if self._settings.force_split else alone_in(view, self._request, self._planning.model)
         return self._wait(view, now) if alone is None else self._make_plan(PlanKind.SOLO, alone)
 
     def _wait(self, view: MeshView, now: float) -> list[PursuitEffect]:
-        self._asked = None
+        self._tickets.drop()
         self.phase = Phase.WAITING
         self._waiter = Waiter(self._request, now)
         return self._of_waiter(self._waiter.observe(view, now), now)
@@ -304,38 +279,35 @@ class Pursuit:
         failed run only those of now count."""
         self.phase = phase
         view = self._view or snapshot.view
-        self._baseline = self._members(view if phase is Phase.FAILED else snapshot.view)
+        self._reconsidering.considered(self._members(view if phase is Phase.FAILED else snapshot.view))
         unreachable = any(each.reason is ReasonCode.STAGE_CONTROL_UNREACHABLE for each in snapshot.exclusions)
-        self._recheck_s = now if self._is_news(view) else now + RECHECK_S if unreachable else math.inf
+        look_s = now if self._is_news(view) else now + RECHECK_S if unreachable else math.inf
+        self._reconsidering.look_again(look_s)
 
     def _look_for_better(self, view: MeshView, now: float) -> list[PursuitEffect]:
         """The mesh of a running split changed: wait until it settles, then see whether a better plan is worth it."""
         members = self._members(view)
-        if not members_changed(self._baseline, members, self._drift):
+        if not self._reconsidering.is_news(members):
             return []
-        self._baseline = members
+        self._reconsidering.considered(members)
         self._waiter = Waiter(self._asking(), now)
         return self._of_waiter(self._waiter.observe(view, now), now)
 
     # --- planning ---
 
     def _make_plan(self, kind: PlanKind, snapshot: SplitParticipantSnapshot) -> list[PursuitEffect]:
-        self._tickets += 1
-        self._asked = _Asked(self._tickets, kind, snapshot)
         if self.phase not in _HELD:
             self.phase = Phase.PLANNING
-        job = plan_job(self._planning, snapshot, pin_coordinator=not self._request.is_profile)
-        if kind in (PlanKind.REPLAN, PlanKind.IMPROVE) and (run := self._standing.running) is not None:
-            job = replace(job, running=run.plan, margin=self._settings.improve_margin)
-        return [MakePlan(self._tickets, kind, job, snapshot)]
+        run = self._standing.running
+        return [self._tickets.ask(kind, snapshot, None if run is None else run.plan)]
 
     def _replan(self, view: MeshView) -> list[PursuitEffect]:
         """On the mesh as it is, without those that were lost or did not answer; a smaller plan is a plan."""
         self.phase = Phase.REPLANNING
         self._waiter = None
-        return self._make_plan(PlanKind.REPLAN, snapshot_now(view, self._asking(), answers=self._avoid))
+        return self._make_plan(PlanKind.REPLAN, snapshot_now(view, self._asking(), answers=self._losses.left_out))
 
-    def _plan_found(self, asked: _Asked, plan: SplitPlan, result: PlanResult, now: float) -> list[PursuitEffect]:
+    def _plan_found(self, asked: Asked, plan: SplitPlan, result: PlanResult, now: float) -> list[PursuitEffect]:
         view = self._view or asked.snapshot.view
         if any(not _lives(view, NodeId(node)) for node in plan.nodes):
             return self._plan_overtaken(asked, view, now)
@@ -348,32 +320,32 @@ class Pursuit:
             self.result = result
             self._rest(Phase.PLANNED, result.snapshot, now)
             return self._say(planned_event(plan, 0))
-        return self._reserve(plan, result, None if self._loss is None else self._loss.cause, now)
+        return self._reserve(plan, result, self._losses.cause, now)
 
-    def _plan_overtaken(self, asked: _Asked, view: MeshView, now: float) -> list[PursuitEffect]:
+    def _plan_overtaken(self, asked: Asked, view: MeshView, now: float) -> list[PursuitEffect]:
         """A node of the plan went while it was made."""
         if asked.kind is PlanKind.IMPROVE:
             return self._stay(now)
         return self._replan(view) if asked.kind is PlanKind.REPLAN else self._begin(view, now)
 
-    def _no_plan(self, asked: _Asked, result: PlanResult, now: float) -> list[PursuitEffect]:
+    def _no_plan(self, asked: Asked, result: PlanResult, now: float) -> list[PursuitEffect]:
         if asked.kind is PlanKind.IMPROVE:
             return self._stay(now)
         if asked.kind is PlanKind.SOLO:
             return self._wait(self._view or asked.snapshot.view, now)
-        lost = frozenset(self._avoid) if asked.kind is PlanKind.REPLAN else frozenset()
-        effects = self._withdraw(self._after_loss("no valid plan is left")) if asked.kind is PlanKind.REPLAN else []
+        lost = frozenset(self._losses.left_out) if asked.kind is PlanKind.REPLAN else frozenset()
+        effects = self._withdraw(self._losses.after("no valid plan is left")) if asked.kind is PlanKind.REPLAN else []
         self.result = result
         self._rest(Phase.SHORT, asked.snapshot, now)
         if any(_lives(self._view or asked.snapshot.view, node) for node in lost):
             # What it lost is no verdict on the node: one that restarted is asked at once, not when silence would be.
-            self._recheck_s = now
+            self._reconsidering.look_again(now)
         return effects + self._say(shortfall_event(self._request.model, result.outcome))
 
     def _stay(self, now: float) -> list[PursuitEffect]:
         """The running plan stays; whoever came while a better one was looked for is looked at next."""
-        if self._view is not None and members_changed(self._baseline, self._members(self._view), self._drift):
-            self._recheck_s = now
+        if self._view is not None and self._reconsidering.is_news(self._members(self._view)):
+            self._reconsidering.look_again(now)
         return []
 
     def _say(self, event: SplitCandidates | SplitPlanned | SplitShortfall) -> list[PursuitEffect]:
@@ -417,18 +389,18 @@ class Pursuit:
 
     def _stands(self, run: Run, old: Run | None, now: float) -> list[PursuitEffect]:
         self.phase = Phase.RUNNING
-        self._avoid = {}
+        lost_node = self._losses.node
+        self._losses.made_good()
         members, considered = self._members(self._view or run.snapshot.view), self._members(run.snapshot.view)
-        self._baseline = {node: member for node, member in members.items() if node in considered}
+        self._reconsidering.considered({node: member for node, member in members.items() if node in considered})
         self._stay(now)
         generation = run.holding.fence.generation
         effects = self._say(planned_event(run.plan, generation))
-        loss, self._loss = self._loss, None
         if old is not None:
             moved = moved_bytes(self._planning.model, self._planning.engine, old.plan, run.plan)
             event = replanned_event(
                 run.plan, generation, before=old.plan, cause=run.cause or "replaced",
-                lost_node=None if loss is None else loss.node, moved_bytes=moved,
+                lost_node=lost_node, moved_bytes=moved,
             )  # fmt: skip
             self._replanned = {name: event.fields()[name] for name in ("generation", "cause", "node", "lost")}
             effects.append(Emit(event))
@@ -442,7 +414,7 @@ class Pursuit:
             other = NodeId(failed.highest.coordinator)
             if other != self._local and can_coordinate(view, self._request.model, other):
                 # Its offer will say that it coordinates; until that has come nobody is served by taking turns.
-                self._yield_s = now + YIELD_S
+                self._reconsidering.give_way(now)
                 return self._stand_down(f"{other} coordinates a newer plan")
             if run.tries < MAX_FENCE_TRIES:
                 result = PlanResult(run.snapshot, run.plan, notes_on(run.snapshot))
@@ -450,8 +422,7 @@ class Pursuit:
         return self._start_over(failed.node, view, now)
 
     def _lost(self, lost: Lost, now: float) -> list[PursuitEffect]:
-        # While a plan is made anew, what it was made anew for stays the cause.
-        self._loss = self._loss or (lost if lost.ran else None)
+        self._losses.lost(lost)
         return [] if self._view is None else self._start_over(lost.node, self._view, now)
 
     def _start_over(self, node: NodeId, view: MeshView, now: float) -> list[PursuitEffect]:
@@ -459,27 +430,23 @@ class Pursuit:
         if self._standing.running is None:
             return [Advertise(None), *self._wait(view, now)]
         if node in view.nodes and node != self._local:
-            self._avoid[node] = Answer(None, AnswerBasis.of(view.nodes[node]), now)
+            self._losses.leave_out(node, view, now)
         return self._replan(view)
 
     def _overdue(self, now: float) -> list[PursuitEffect]:
         """No new plan stands in time: everything is given back. A plan that is still being made goes on."""
-        asked = self._asked
-        effects = self._withdraw(self._after_loss("no new plan in time"))
-        if asked is not None:
-            self._asked = replace(asked, kind=PlanKind.SPLIT)
+        effects = self._withdraw(self._losses.after("no new plan in time"))
+        if self._tickets.is_open:
+            self._tickets.make_first()
             self.phase = Phase.PLANNING
             return effects
         return effects if self._view is None else effects + self._wait(self._view, now)
 
-    def _after_loss(self, outcome: str) -> str:
-        return outcome if self._loss is None else f"{outcome} after a loss: {self._loss.cause}"
-
     def _withdraw(self, cause: str) -> list[PursuitEffect]:
         held = self._standing.current is not None
         effects: list[PursuitEffect] = [*self._standing.withdraw(cause)]
-        self._avoid = {}
-        self._loss = self._replanned = None
+        self._losses.made_good()
+        self._replanned = None
         if held:
             self._said = None
             effects.append(Advertise(None))
@@ -490,8 +457,8 @@ class Pursuit:
         effects = self._withdraw(reason)
         self.phase = Phase.WATCHING
         self._waiter = None
-        self._asked = None
-        self._recheck_s = math.inf
+        self._tickets.drop()
+        self._reconsidering.look_again(math.inf)
         return effects
 
 

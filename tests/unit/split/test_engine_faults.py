@@ -7,7 +7,8 @@ from making_views import node_id
 
 from meshnode.events import SplitWithdrawn
 from meshnode.split import Gate, Phase
-from meshnode.split.pursuit import MAX_FAULTS, RECHECK_S
+from meshnode.split.losses import MAX_FAULTS
+from meshnode.split.reconsidering import RECHECK_S
 
 OUT_OF_MEMORY = "the engine ended while loading: signal SIGKILL"
 
