@@ -1,7 +1,7 @@
 """Every dial in progress, by the peer it is for, and the tries to redeem an invite.
 
 What lives here: `DialBook`: starting, finding and ending dials, and what each says when it leads. What does not: one
-dial's race (`dialling`), what becomes of an authenticated link (`judge`). Owned by the endpoint.
+dial's race (`dialling`), what becomes of an authenticated link (`judge`). Owned by the reception.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two processes with one key: what this node says to each of them, and what it believes of a double of its own.
 
 What lives here: `Doubles`. What does not: noticing a second process (`link_table`), asking the first one whether it
-lives (`judge`), and the proofs themselves (`life`). Owned by the endpoint; runs in the event loop's thread.
+lives (`judge`), and the proofs themselves (`life`). Owned by the reception; runs in the event loop's thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The link table put into practice: installs and refuses links, and asks old processes for a sign of life.
 
-What lives here: `Judge`. What does not: the rules (`link_table`). Owned by the endpoint; runs in the event loop's
+What lives here: `Judge`. What does not: the rules (`link_table`). Owned by the reception; runs in the event loop's
 thread.
 """
 

@@ -1,6 +1,6 @@
 """One connection to one node, from its first packet to its end.
 
-What lives here: `Link`: the stages of a connection, who may say what in each, and what it tells the endpoint. What does
+What lives here: `Link`: the stages of a connection, who may say what in each, and what it tells its owner. What does
 not: queues and bytes (`channel`), the handshake's rules (`handshake`), which of two links stays (`link_table`), sockets
 and timers (`switchboard`).
 
@@ -54,7 +54,7 @@ class Stage(IntEnum):
 
 
 class LinkOwner(Protocol):
-    """What a link tells the endpoint, always from within `Channel.receive`, `wake` or `take_frames`."""
+    """What a link tells its owner (`reception`), always from within `Channel.receive`, `wake` or `take_frames`."""
 
     def cid_issued(self, link: Link, cid: bytes) -> None: ...
 

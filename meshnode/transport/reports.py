@@ -1,6 +1,6 @@
-"""What the endpoint says about its links: the observer's calls and the events that go with them, made in one place.
+"""What a node says about its links: the observer's calls and the events that go with them, made in one place.
 
-What lives here: `Reports`. What does not: deciding any of it. Used by the endpoint only.
+What lives here: `Reports`. What does not: deciding any of it. Used by the reception only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The transport's hands: sockets, connection ids, timers. It moves packets and decides nothing about peers.
 
 What lives here: `Switchboard`: reading the sockets, finding the link a packet belongs to, flushing links, waking them
-in time, and burying them. What does not: who may be linked (`endpoint`), what a stranger gets (`intake`). Owned by the
-endpoint; every method runs in the event loop's thread.
+in time, and burying them. What does not: who may be linked (`reception`), what a stranger gets (`intake`). Owned by the
+reception; every method runs in the event loop's thread.
 
 - One wake-up reads at most `DATAGRAMS_PER_WAKE` datagrams per socket, so that timers and other work get their turn.
 - Strangers' packets wait until those of links are seen to, and are looked at for a little while at a time: a handshake
@@ -50,7 +50,7 @@ CLOSE_MEMORY = 512
 
 
 class SwitchboardOwner(LinkOwner, Protocol):
-    """What the switchboard tells the endpoint besides what links do."""
+    """What the switchboard tells its owner besides what links do."""
 
     def accepted(self, link: Link, *, validated: bool) -> None:
         """A stranger's connection was made; its first packet comes next."""

@@ -149,7 +149,7 @@ async def test_stall_of_the_asking_process_does_not_make_the_older_process_look_
     second = await lab.node(restarted(identity))
 
     # All three share this loop: while it is blocked, the time to answer passes and nobody can.
-    one.endpoint._judge._question = blocking_once(one.endpoint._judge._question)  # type: ignore[method-assign, assignment]
+    one.endpoint._reception.judge._question = blocking_once(one.endpoint._reception.judge._question)  # type: ignore[method-assign, assignment]
     second.endpoint.dial(one.node, [one.address])
     await second.watch.until(lambda: second.watch.identity_conflicts, "the refusal")
     assert not one.watch.downs
@@ -210,7 +210,7 @@ def blocking_once(question: Callable[[Link], int]) -> Callable[[Link], int]:
 
 def stop_answering(node: ANode) -> None:
     """The process stops: what reaches its socket is never read."""
-    board = node.endpoint._switchboard
+    board = node.endpoint._reception.switchboard
     for one in board._sockets:
         board._loop.remove_reader(one.fileno())
     for link in board.links():
@@ -220,7 +220,7 @@ def stop_answering(node: ANode) -> None:
 
 def forget_links(node: ANode) -> None:
     """All links are gone here, and nobody was told."""
-    board, judge = node.endpoint._switchboard, node.endpoint._judge
+    board, judge = node.endpoint._reception.switchboard, node.endpoint._reception.judge
     for link in board.links():
         judge.gone(link)
         if link.timer is not None:
@@ -232,7 +232,7 @@ def forget_links(node: ANode) -> None:
 
 def move(node: ANode) -> str:
     """The node's socket gets another port, as when a router forgets a mapping or a laptop changes networks."""
-    board = node.endpoint._switchboard
+    board = node.endpoint._reception.switchboard
     old = board._sockets[0]
     new = UdpSocket(("127.0.0.1", 0), boottime_s)
     board._loop.remove_reader(old.fileno())

@@ -77,7 +77,7 @@ async def test_member_that_lies_about_a_key_in_use_is_named_and_stops_nobody(lab
         text = "another living process has this node's key"
         link.refuse(Refusal(RefusalCode.IDENTITY_IN_USE, text, there, here, make(liar, newcomer)), 0.0)
 
-    liar.endpoint.proved = refuse  # type: ignore[method-assign]
+    liar.endpoint._reception.proved = refuse  # type: ignore[method-assign]
     newcomer.endpoint.dial(liar.node, [liar.address])
     await newcomer.watch.until(lambda: newcomer.watch.failed_dials, "the refusal")
     assert newcomer.watch.failed_dials == [(liar.node, "identity_in_use")]
@@ -211,30 +211,30 @@ async def test_sign_of_life_that_nobody_asked_for_changes_nothing(lab: ALab) -> 
 def refusals_of(node: ANode) -> list[Refusal]:
     """Every refusal of its dials, as it comes."""
     refusals: list[Refusal] = []
-    refused = node.endpoint.refused
+    refused = node.endpoint._reception.refused
 
     def note(link: Link, refusal: Refusal, *, by_us: bool) -> None:
         refusals.append(refusal)
         refused(link, refusal, by_us=by_us)
 
-    node.endpoint.refused = note  # type: ignore[method-assign]
+    node.endpoint._reception.refused = note  # type: ignore[method-assign]
     return refusals
 
 
 def ignore_life_requests(node: ANode) -> None:
-    message = node.endpoint.message
+    message = node.endpoint._reception.message
 
     def skip(link: Link, taken: Message, received_at_s: float) -> None:
         if not isinstance(taken, LifeRequest):
             message(link, taken, received_at_s)
 
-    node.endpoint.message = skip  # type: ignore[method-assign, assignment]
+    node.endpoint._reception.message = skip  # type: ignore[method-assign, assignment]
 
 
 def signs_seen_by(node: ANode) -> list[LifeSign]:
     """Every sign of life that comes to `node`; its watch is told as of any message."""
     signs: list[LifeSign] = []
-    message = node.endpoint.message
+    message = node.endpoint._reception.message
 
     def note(link: Link, taken: Message, received_at_s: float) -> None:
         if isinstance(taken, LifeSign) and link.peer is not None:
@@ -242,5 +242,5 @@ def signs_seen_by(node: ANode) -> list[LifeSign]:
             node.watch.message(link.peer, taken, received_at_s)
         message(link, taken, received_at_s)
 
-    node.endpoint.message = note  # type: ignore[method-assign, assignment]
+    node.endpoint._reception.message = note  # type: ignore[method-assign, assignment]
     return signs

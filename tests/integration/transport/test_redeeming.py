@@ -206,4 +206,4 @@ async def test_too_many_failures_from_one_source_meet_silence(lab: ALab, founder
 
 def silence_after_tls(node: ANode) -> None:
     """The node's process answers QUIC and never the application."""
-    node.endpoint.accepted = lambda link, *, validated: setattr(link.channel, "reading", False)  # type: ignore[method-assign]
+    node.endpoint._reception.accepted = lambda link, *, validated: setattr(link.channel, "reading", False)  # type: ignore[method-assign]
