@@ -1,8 +1,9 @@
 """The driver of membership: joins links, the state machine and admission, and carries out what the machine asks.
 
-What lives here: `Mesh`. What does not: rules. It is the one place where a clock is read for membership, where effects
-become packets, and where a view is handed on. Called by `meshnode.daemon`; implements the transport's `LinkObserver`
-and the feed that a waiting split reads (`meshnode.readiness`).
+What lives here: `Mesh`. What does not: rules, its timer (`meshnode.alarm`), and the questions that wait for an answer
+(`meshnode.questions`). It is the one place where a clock is read for membership, where effects become packets, and
+where a view is handed on. Called by `meshnode.daemon`; implements the transport's `LinkObserver` and the feed that a
+waiting split reads (`meshnode.readiness`).
 
 How it works. Every input (a frame, a timer, an offer) goes into the machine, which answers with effects; they are
 carried out in order, before the next input's. An effect can bring an input of its own (closing a link ends it at once):
@@ -15,25 +16,26 @@ it then, notices, and does not take its own absence for the others'.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import anyio
 from msgspec.structs import replace as replace_in
 
 from meshnode.admission import Admission
+from meshnode.alarm import Alarm
 from meshnode.events import Event, NodeRemoved, StateUnsaved, WireRejected
 from meshnode.membership.effects import CloseLink, Deliver, Dial, Effect, Emit, PersistIncarnation, Send, SendDatagram
 from meshnode.membership.local import LocalNode, OfferDraft
 from meshnode.membership.machine import Membership
 from meshnode.membership.pings import hold_us_of
 from meshnode.membership.view import LinkFacts, MeshView
+from meshnode.questions import Questions
 from proto.ids import BootId, NodeId
 from proto.messages import Ack, Confirm, ConfirmRequest, Message, Ping, RefusalCode, Revocations
 
@@ -96,10 +98,7 @@ class Mesh:
         self._handlers: dict[type[Message], Handler] = {}
         self._effects: deque[Effect] = deque()
         self._performing = False
-        self._fault: asyncio.Future[None] | None = None
-        """What `run` waits for: a fault in the timer's callback. None while `run` does not run."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = math.inf
+        self._alarm = Alarm(clock, machine.next_wakeup, lambda: self._input(self._machine.poll))
         self._sends = 0
         self._least_send_cost_s = math.inf
         self._changes_seen = -1
@@ -107,9 +106,9 @@ class Mesh:
         self._opened: set[NodeId] = set()
         """Peers whose opening list of revocations is complete: their records may be read."""
         self._observed: dict[NodeId, str] = {}
-        self._asked: dict[tuple[NodeId, int], _Question] = {}
+        self._questions = Questions()
         self._told_of_removals: list[Callable[[Sequence[NodeId]], None]] = []
-        self.handle(Confirm, self._confirmed)
+        self.handle(Confirm, self._questions.answered)
 
     def attach(self, links: Links) -> None:
         """Use `links` for everything sent from now on."""
@@ -140,34 +139,16 @@ class Mesh:
     async def ask_confirm(self, node: NodeId, model: str) -> Confirm | None:
         """Ask `node` over its link for its figures for `model`; None where there is no link or the link ends. The local
         node answers from its own state. The caller bounds the time."""
-        question = _Question()
-        request = ConfirmRequest(nonce=random.getrandbits(52), model=model)
         if node == self._local:
             handler = self._handlers.get(ConfirmRequest)
-            if handler is not None:
-                self._asked[node, request.nonce] = question
-                handler(node, request)
-        elif node in self._opened:
-            self._asked[node, request.nonce] = question
-            self.send(node, request)
-        else:
+            return None if handler is None else await self._questions.ask(node, model, partial(handler, node))
+        if node not in self._opened:
             return None
-        try:
-            await question.answered.wait()
-        finally:
-            self._asked.pop((node, request.nonce), None)
-        return question.answer
+        return await self._questions.ask(node, model, partial(self.send, node))
 
     def measure(self, nodes: Sequence[NodeId]) -> None:
         """Take RTT samples of `nodes` now: a split waits for them."""
         self._input(lambda now: self._machine.measure(nodes, now))
-
-    def _confirmed(self, peer: NodeId, message: Message) -> None:
-        assert isinstance(message, Confirm), "registered for this type"
-        question = self._asked.get((peer, message.nonce))
-        if question is not None:
-            question.answer = message
-            question.answered.set()
 
     # --- inputs from this node ---
 
@@ -216,46 +197,9 @@ class Mesh:
     # --- the timer ---
 
     async def run(self) -> None:
-        """Poll the machine when it wants to be polled. Ends by cancellation.
-
-        The polls are a timer's callbacks: a task that sleeps costs three passes of the loop for each of them, which is
-        most of what an idle node would spend."""
+        """Poll the machine when it wants to be polled. Ends by cancellation."""
         self._input(self._machine.begin)
-        self._fault = asyncio.get_running_loop().create_future()
-        self._set_timer()
-        try:
-            await self._fault
-        finally:
-            self._fault = None
-            self._stop_timer()
-
-    def _set_timer(self) -> None:
-        """See to it that the loop polls the machine when it next wants to be."""
-        if self._fault is None:
-            return
-        due_s = self._machine.next_wakeup()
-        if self._timer is None or due_s != self._timer_at_s:
-            self._stop_timer()
-            self._timer_at_s = due_s
-            wait_s = max(0.0, due_s - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._poll)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _poll(self) -> None:
-        self._timer = None
-        try:
-            if self._clock() >= self._machine.next_wakeup():
-                self._input(self._machine.poll)
-            self._set_timer()
-        except Exception as fault:
-            # A callback's error would end in the loop's log, and the timer for good; `run` ends with it instead.
-            if self._fault is None or self._fault.done():
-                raise
-            self._fault.set_exception(fault)
+        await self._alarm.run()
 
     # --- LinkObserver: inputs from the transport ---
 
@@ -270,9 +214,7 @@ class Mesh:
         """See `LinkObserver`."""
         self._opened.discard(peer)
         self._observed.pop(peer, None)
-        for (asked, _), question in self._asked.items():
-            if asked == peer:
-                question.answered.set()
+        self._questions.link_down(peer)
         self._input(lambda now: self._machine.link_down(peer, code, reason, now))
 
     def dial_failed(self, peer: NodeId, reason: str) -> None:
@@ -364,12 +306,12 @@ class Mesh:
 
     def _input(self, step: Callable[[float], Iterable[Effect]]) -> None:
         now = self._clock()
-        if self._fault is not None and now - self._machine.next_wakeup() > STALL_S:
+        if self._alarm.is_running and now - self._machine.next_wakeup() > STALL_S:
             self._effects.extend(self._machine.poll(now))
         self._effects.extend(step(now))
         if not self._performing:
             self._perform()
-        self._set_timer()
+        self._alarm.set()
         if self._machine.changes != self._changes_seen:
             self._changes_seen = self._machine.changes
             self._changed.set()
@@ -420,11 +362,3 @@ class Mesh:
     def _close(self, peer: NodeId, code: RefusalCode, text: str) -> None:
         if self._links is not None:
             self._links.close(peer, code, text)
-
-
-class _Question:
-    """A confirmation that is asked for."""
-
-    def __init__(self) -> None:
-        self.answered = anyio.Event()
-        self.answer: Confirm | None = None
