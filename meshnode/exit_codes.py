@@ -1,4 +1,4 @@
-"""The exit codes of the command line, for scripts (design, section 10)."""
+"""The exit codes of the command line, for scripts: they stay what they are."""
 
 DONE = 0
 REFUSED = 1

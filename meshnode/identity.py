@@ -98,7 +98,7 @@ class Identity:
         """A self-signed certificate of the node's key, made in memory.
 
         Peers compare its public key with the node id they dialled and ignore the rest; it is valid from 2000 to 9999,
-        so that a wrong clock on either side does no harm (facts, section 7).
+        so that a wrong clock on either side does no harm.
         """
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.node)])
         builder = (

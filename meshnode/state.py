@@ -60,7 +60,7 @@ MIGRATIONS: Final[dict[str, dict[int, Migration]]] = {}
 """By file and format n: how its fields become those of format n + 1."""
 
 MAX_KNOWN_PEERS: Final = 10_000
-"""As many as a mesh may have records (quic-notes, 'Replay/resource')."""
+"""As many as a mesh may have records (`MembershipSettings.max_nodes`)."""
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 _StoredChain = Annotated[tuple[Annotated[bytes, Meta(max_length=1024)], ...], Meta(max_length=MAX_CHAIN)]

@@ -6,7 +6,7 @@ Not here: whether a plan exists with them, which is a function it is given (`pla
 
 At a given context the first type with a plan is taken. Where none is given, the type that allows the longest context,
 at most the model's own; of those that allow as much, the first. So f16 stays wherever less precision gains nothing. A
-quantised V cache needs flash attention (facts, section 3): without it V stays f16.
+quantised V cache needs flash attention (llama.cpp refuses it otherwise): without it V stays f16.
 """
 
 from __future__ import annotations

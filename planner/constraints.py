@@ -15,7 +15,7 @@ from planner.nodes import NodeSpec
 
 
 class Objective(enum.StrEnum):
-    """What a plan minimises; design, section 7."""
+    """What a plan minimises."""
 
     LATENCY = "latency"
     THROUGHPUT = "throughput"

@@ -1,6 +1,7 @@
 """Engine profiles: topology, where the endpoints lie, what is pipelined, what is charged.
 
-Lives here: `EngineProfile` and the two profiles of design section 7. Not here: running an engine (`meshnode.engine`).
+Lives here: `EngineProfile` and the two profiles, `LLAMA_CPP_RPC` and `CHAIN`. Not here: running an engine
+(`meshnode.engine`).
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 Lives here: `solve_fewest` and `hold_all`. Not here: the longest prefix they stand on (`planner.prefix`).
 
 Bytes and reserves do not depend on the device, so k stages are possible if and only if they are on the k devices with
-the most usable bytes (facts, section 5). More devices never hurt, a device may stay empty, so the answer is found by
-bisection between what the bytes alone demand and the largest number allowed. A least number of stages (`min_stages`) is
-another question: exactly k stages, none of them empty. Up to `_EXACT_STAGES` it is answered by a programme over sets of
-reachable boundaries, by the same exchange argument on the k largest devices; above, stages of a plan are cut further.
+the most usable bytes (an exchange argument). More devices never hurt, a device may stay empty, so the answer is found
+by bisection between what the bytes alone demand and the largest number allowed. A least number of stages (`min_stages`)
+is another question: exactly k stages, none of them empty. Up to `_EXACT_STAGES` it is answered by a programme over sets
+of reachable boundaries, by the same exchange argument on the k largest devices; above, stages of a plan are cut
+further.
 """
 
 from __future__ import annotations

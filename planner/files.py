@@ -1,8 +1,8 @@
 """Nodes files and model profiles: tables as a TOML reader gives them, checked and turned into planner types.
 
 Lives here: `parse_profile` and `parse_nodes`, pure functions on tables already read. Not here: opening files
-(`meshnode.models.profile`, `meshnode.cli.plan`). The shapes are those of design section 11; the same nodes file
-describes a mesh for tests, for simulations and for questions like "what if I buy one more".
+(`meshnode.models.profile`, `meshnode.cli.plan`). The same nodes file describes a mesh for tests, for simulations and
+for questions like "what if I buy one more".
 
 A key that is not known is an error that names the nearest one: a typo must not change a plan silently.
 """

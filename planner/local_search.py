@@ -1,6 +1,6 @@
 """Good plans quickly: orders of devices, improved step by step, each order with its exact best cuts.
 
-Lives here: `LocalSearch`. Not here: any bound; alone it is not to be trusted (facts, section 5: once 12.9 % off), so
+Lives here: `LocalSearch`. Not here: any bound; alone it is not to be trusted (a prototype's was once 12.9 % off), so
 `planner.latency` never ships its plans without one. Nothing is drawn at random: moves are tried in a fixed order and
 the best one is made.
 

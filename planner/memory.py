@@ -3,11 +3,11 @@
 Lives here: cache cells and KV bytes, recurrent state, endpoints, compute buffers. Not here: who can hold it
 (`planner.fewest`), nor what it costs in time (`planner.timing`).
 
-Sources. Cells and KV bytes: llama.cpp's unified KV cache, checked to the byte against a real engine (facts, sections 2
-to 4). Compute buffers: what llama-cpp-python 0.3.36 reserved for Gemma 3 270M and for made models of the llama, qwen3
-and gemma3 kinds, each width varied for itself, on one, two and three devices (`sched_reserve` in its log); they agree
-with all of those to 1 % but for what is said below. In 4-byte elements per token of the micro-batch, with hidden size
-h, feed-forward width f, query width a (heads x key length) and vocabulary v:
+Sources. Cells and KV bytes: llama.cpp's unified KV cache, checked to the byte against llama-cpp-python 0.3.36. Compute
+buffers: what that reserved for Gemma 3 270M and for made models of the llama, qwen3 and gemma3 kinds, each width varied
+for itself, on one, two and three devices (`sched_reserve` in its log); they agree with all of those to 1 % but for what
+is said below. In 4-byte elements per token of the micro-batch, with hidden size h, feed-forward width f, query width a
+(heads x key length) and vocabulary v:
 
     masks = copies x mask element bytes x sum of cells over the mask kinds (full, sliding) / 4; 4 B, flash 2 B
     flash:     first 6h + 3f + a     later 10h + 3f + a     head v + 9h         host 5h

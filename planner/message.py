@@ -1,4 +1,4 @@
-"""The words of a shortfall; its first parts have the very shape of design section 7.
+"""The words of a shortfall; its first parts have a fixed shape, which scripts and people may rely on.
 
 Lives here: `headline` and `message`. Every number comes from the report; none is computed here.
 """

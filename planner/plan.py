@@ -248,7 +248,7 @@ class SplitPlan:
         return tuple(dict.fromkeys(stage.node for stage in self.stages))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, in the shape of design section 11."""
+        """Plain JSON: what `meshnode plan --json` prints."""
         return {
             "result": "plan",
             "model": self.model,

@@ -4,8 +4,8 @@ Lives here: the relaxed dynamic programme (`sweep`), its Lagrangian prices (`Pri
 that can't be part of a better plan (`through_costs`). Not here: plans (`planner.local_search`, `planner.subset_dp`).
 Called by `planner.least_cost`.
 
-Relaxation (facts, section 5, "decremental state-space relaxation", without its visited set): H[q, v] is the least cost
-of covering layers [0, q) with the last stage on v, devices repeating freely:
+Relaxation (a state-space relaxation, Christofides, Mingozzi and Toth, Networks 11, 1981: the set that was visited is
+forgotten): H[q, v] is the least cost of covering layers [0, q) with the last stage on v, devices repeating freely:
 
     H[q, v] = fixed_v + price_v + prefix_v[q] + min over lowest_v(q) <= p < q of (m[p, v] - prefix_v[p])
     m[p, v] = min over u of H[p, u] + hop(u, v)

@@ -12,8 +12,8 @@ remember them. It can't repeat what it remembers:
 
 This is the ng-route relaxation (Baldacci, Mingozzi, Roberti, Operations Research 59, 2011), on top of layers and memory
 windows; neighbourhoods grow along the cycles that relaxed routes still make (Roberti, Mingozzi, Transportation Science
-48, 2014). The decremental state-space relaxation of facts, section 5, is the case of one N for all. A sweep costs
-O(L (states x window + transitions)), with 2^|N(v)| states per class. Only classes of one device are remembered.
+48, 2014). Decremental state-space relaxation (Righini, Salani, Networks 51, 2008) is the case of one N for all. A sweep
+costs O(L (states x window + transitions)), with 2^|N(v)| states per class. Only classes of one device are remembered.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class ShortfallReport:
-    """All that is known about why no plan exists; design sections 7 and 11.
+    """All that is known about why no plan exists.
 
     `required_bytes`: what must lie on participants' devices (weights + KV + state, no compute). `available_bytes`: sum
     of usable. `short_by_bytes`: how much is missing (0 when the sum suffices). `placeable_layers`: the longest prefix
@@ -134,7 +134,7 @@ class ShortfallReport:
     cache: CacheChoice | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, in the shape of design section 11."""
+        """Plain JSON: what `meshnode plan --json` prints."""
         return {
             "result": "shortfall",
             "kind": self.kind.value,

@@ -4,7 +4,8 @@ certificate.
 Lives here: `SubsetSearch`. Not here: the bounds it prunes with (`planner.relaxation`), nor who calls it with what
 (`planner.latency`).
 
-For a multiset S of classes and a last stage on v, a row holds H[S, v, q] for every end q (facts, section 5, latency):
+For a multiset S of classes and a last stage on v, a row holds H[S, v, q] for every end q (Held and Karp 1962, with the
+cut as a second state):
 
     H[S + v, v, q] = fixed_v + prefix_v[q] + min over lowest_v(q) <= p < q of (m[p] - prefix_v[p])
     m[p] = min over u in S of H[S, u, p] + hop(u, v)

@@ -3,8 +3,8 @@
 Lives here: `solve_throughput` and its bounds. Not here: what is possible within a bottleneck (`planner.covering`),
 latency (`planner.latency`), or who coordinates (`planner.optimising`).
 
-The least tau is found by bisection between a bound and a plan (planning notes, section 2.4). While `planner.covering`
-is exact for every tau asked, so is the value. Else two bounds hold, and the larger is stated:
+The least tau is found by bisection between a bound and a plan. While `planner.covering` is exact for every tau asked,
+so is the value. Else two bounds hold, and the larger is stated:
 
 - count: together the widest windows of all devices (of `max_stages` of them) must hold every layer, in number and in
   weight;

@@ -5,9 +5,10 @@ Lives here: integer-nanosecond costs, made into an instance's `Timing`. Not here
 Decoding is bound by memory traffic: a layer takes (weight bytes read + cache bytes read) / memory bandwidth, or its
 arithmetic (2 x active parameters x lanes / FLOP/s) where both are known and that is longer (the roofline). With several
 lanes in one pass the weights are read once (a mixture of experts reads up to lanes x its active bytes) and the cache of
-each lane is read. A hop is half the RTT plus payload / bandwidth. In a star (facts, section 4) a stage away from the
-coordinator receives activations and the attention masks, and returns activations, all as f32; the last one returns the
-logits. The compute graph, sent again when it changes, is not charged: it seldom changes while decoding.
+each lane is read. A hop is half the RTT plus payload / bandwidth. In a star (llama.cpp's RPC servers copy nothing to
+each other: `cpy_tensor` in ggml-rpc.cpp) a stage away from the coordinator receives activations and the attention
+masks, and returns activations, all as f32; the last one returns the logits. The compute graph, sent again when it
+changes, is not charged: it seldom changes while decoding.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from planner.errors import InvalidPlanInput, whole
 
 
 class CacheType(enum.StrEnum):
-    """Element type of the K or V cache, named as GGML names it. Block sizes: facts, section 3."""
+    """Element type of the K or V cache, named as GGML names it. Block sizes: ggml-common.h."""
 
     F32 = "f32"
     F16 = "f16"

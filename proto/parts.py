@@ -1,4 +1,4 @@
-"""A node's record: three parts, each signed by its owner and versioned alone (design, section 5).
+"""A node's record: three parts, each signed by its owner and versioned alone.
 
 What lives here: the shapes of the parts' bodies and of the signed envelope that is relayed. What does not: signing and
 verifying (`proto.signing`), merging (`meshnode.membership`).

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 CLOCK_TOLERANCE_S: Final = 300
-"""An expiry is judged with 5 minutes of grace (design, section 3): the two clocks need not agree better than that."""
+"""An expiry is judged with 5 minutes of grace: the two clocks need not agree better than that."""
 
 
 def utc_text(unix_s: int) -> str:

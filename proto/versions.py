@@ -1,6 +1,6 @@
 """Which protocol versions this build speaks, and how two builds agree on one.
 
-The ALPN never changes; all versioning is in the hello (design, section 4). Called by the handshake only.
+The ALPN never changes; all versioning is in the hello. Called by the handshake only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Five failed redemptions a minute from one source, then silence for it (design, section 3).
+"""Five failed redemptions a minute from one source, then silence for it.
 
 What lives here: `FailureLimit`, and what counts as one source. Called by `meshnode.admission.redeeming`. It bounds how
 fast invite tokens can be guessed and how much work a stranger can cause; it holds no clock.

@@ -1,4 +1,4 @@
-"""A plan or a shortfall as people read it, from its JSON (design, section 11).
+"""A plan or a shortfall as people read it, from its JSON (`SplitPlan.to_dict`, `ShortfallReport.to_dict`).
 
 What lives here: `print_outcome` for `plan`, `split` and `demo`. What does not: the figures, which are the planner's.
 Node ids are shortened, and followed by the name where the mesh knows one.

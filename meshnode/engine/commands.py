@@ -53,7 +53,7 @@ class _Trial:
 
 
 def layer_counts(plan: SplitPlan) -> tuple[int, ...]:
-    """Layers by stage; the output head counts as one more on the last (facts, section 2)."""
+    """Layers by stage; the output head counts as one more on the last, as llama.cpp's `--tensor-split` has it."""
     counts = [stage.layers for stage in plan.stages]
     return (*counts[:-1], counts[-1] + 1)
 

@@ -1,6 +1,6 @@
 """A plan for those who run engines themselves: llama.cpp's command lines node by node, vLLM's settings.
 
-What lives here: `llama_cpp_lines` and `vllm_lines`, from the plan's JSON (design, section 11). What does not: printing
+What lives here: `llama_cpp_lines` and `vllm_lines`, from the plan's JSON (`planner.plan`). What does not: printing
 (`meshnode.cli.plan`), running (`meshnode.engine.runs.models`). Sources: llama.cpp's tools/rpc/README.md and
 common/arg.cpp; vLLM's `VLLM_PP_LAYER_PARTITION` (vllm/envs.py: comma-separated layer counts of the pipeline's stages).
 """

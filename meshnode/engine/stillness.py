@@ -3,10 +3,10 @@
 What lives here: `Stillness`, pure, and reading a process's processor time. What does not: what was asked (the RPC
 server's companion sees unread bytes on its sockets, `meshnode.engine.stage.process`), and what follows.
 
-A server that computes uses the processor, if only to wait for its card; one that has nothing to do has read all that
-it was sent. Only one that does neither for the whole time hangs. The time is that of all health checks here (design:
-withdrawing at the first sign was wrong in the field, 75 s of grace were the cure). A time in which nobody could look,
-because a container was frozen, is no part of it.
+A server that computes uses the processor, if only to wait for its card; one that has nothing to do has read all that it
+was sent. Only one that does neither for the whole time hangs. The time is Mesh-LLM's 75 s, which it came to after
+withdrawing splits at the first missed check. A time in which nobody could look, because a container was frozen, is no
+part of it.
 """
 
 from __future__ import annotations

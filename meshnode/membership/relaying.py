@@ -10,8 +10,8 @@ heard once it has answered a ping of this process through a relay: its answer's 
 before. Until then only pings and acks are read. Who opens a path holds what it has to say until its first ping is
 answered: the other end pings before it answers.
 
-Relayed paths serve control messages; stages never run over them unless the operator allows it (design, section 6).
-What lives here: `Relaying`, `RelayedPath`. What does not: QUIC links (`meshnode.transport`).
+Relayed paths serve control messages; stages never run over them unless the operator allows it (reason
+`stage_path_relay_only`). What lives here: `Relaying`, `RelayedPath`. What does not: QUIC links (`meshnode.transport`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The RTT of one link, from timed application pings.
 
-QUIC's own figure reads 2 ms where 0.2 ms is true (facts, section 7), so that links are timed by datagram pings: round
-trip minus the responder's hold time, stamped at the edge of the event loop. What is kept: the minimum over a sliding
-window (what the path can do), Jacobson's smoothed mean and variation (RFC 6298: gains 1/8 and 1/4), count and age.
+QUIC's own figure reads 2 ms where 0.2 ms is true (aioquic 1.7.2 on loopback: acks wait 1 ms), so that links are timed
+by datagram pings: round trip minus the responder's hold time, stamped at the edge of the event loop. What is kept: the
+minimum over a sliding window (what the path can do), Jacobson's smoothed mean and variation (RFC 6298: gains 1/8 and
+1/4), count and age.
 
-A link is *corroborated* once it has 2 samples spread over 5 s and the last is fresh (design, section 5). What lives
-here: the estimator. What does not: when to ping (`measuring`), coordinates.
+A link is *corroborated* once it has 2 samples spread over 5 s and the last is fresh. What lives here: the estimator.
+What does not: when to ping (`pings`), coordinates.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class RttEstimator:
         )
 
     def timeout_s(self, settings: MembershipSettings) -> float:
-        """How long to wait for an answer: 3 x smoothed + 4 x variation within the preset's bounds (facts, section
-        8)."""
+        """How long to wait for an answer: 3 x smoothed + 4 x variation within the preset's bounds. RFC 6298's
+        time-out, with three means for one: a slow answer is no loss."""
         if self.samples == 0:
             return settings.probe_timeout_max_s
         wanted_s = 3 * self.smoothed_s + 4 * self.variation_s

@@ -49,7 +49,7 @@ class RttFigure:
     """One RTT: window minimum and smoothed value in ms, variation in ms (None in reports and estimates, which lack it),
     number of samples, age in s of the last (of a report: of its row).
 
-    `corroborated` is the design's rule: at least 2 samples spread over at least 5 s, the last fresher than 30 s.
+    `corroborated` (`meshnode.membership.rtt`): at least 2 samples spread over at least 5 s, the last fresher than 30 s.
     """
 
     min_ms: float

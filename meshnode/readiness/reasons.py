@@ -2,7 +2,7 @@
 
 What lives here: `ReasonCode`, `TABLE` and the reference page made from it. What does not: the predicates as code
 (`meshnode.readiness.rules`, one rule per row, in this order). Codes are stable strings that scripts may rely on; those
-that the field already uses keep its spelling (facts, section 1: Mesh-LLM).
+that the field already uses keep its spelling (Mesh-LLM's exclusions).
 
 The order is fixed and means something: first what makes a node no candidate at all, then what its owner decided, then
 what it lacks, then how it is reached, then what it holds. The first row that excludes a node is its reason; a row that

@@ -38,7 +38,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettleSettings:
-    """When the members count as settled; durations in seconds (design, section 6; 8 s, 8 s: facts, section 1).
+    """When the members count as settled; durations in seconds. Dwell and window: Mesh-LLM's 8 s.
 
     `quorum` participants at least; `dwell_s` without a change of members or capacities; `first_quorum_window_s` since
     the quorum was reached; at `deadline_s` it is decided with what is there. A node is pending for at most `pending_s`

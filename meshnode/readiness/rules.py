@@ -228,7 +228,7 @@ def rtt_unmeasured(candidate: Candidate) -> Finding | None:
 
 
 def stage_path_too_slow(candidate: Candidate) -> Finding | None:
-    """Only where the operator set a limit: a general one hid capacity (facts, section 1)."""
+    """Only where the operator set a limit: a general one hides capacity (Mesh-LLM had 80 ms, and took it back)."""
     limit, figure = candidate.request.eligibility.max_stage_rtt_ms, candidate.usable_rtt
     if candidate.is_coordinator or limit is None or figure is None or figure.min_ms <= limit:
         return None

@@ -2,11 +2,11 @@
 
 What lives here: `Settling`. What does not: who is a member (the verdicts) and the deadline (the waiter).
 
-Why a dwell and a window (facts, section 1): a two-node quorum that plans at once starves a third that arrives a second
-later. What restarts the dwell: a participant more or less, a restarted one, or usable bytes of a device that moved by
-more than `drift` from what they were when the dwell began. RTT, cache and host memory restart nothing; neither do nodes
-that are no participants, so that clients coming and going hold nobody up. The window counts from the moment the quorum
-was reached; a quorum that is lost and reached again begins a new one.
+Why a dwell and a window, as Mesh-LLM has them: a two-node quorum that plans at once starves a third that arrives a
+second later. What restarts the dwell: a participant more or less, a restarted one, or usable bytes of a device that
+moved by more than `drift` from what they were when the dwell began. RTT, cache and host memory restart nothing; neither
+do nodes that are no participants, so that clients coming and going hold nobody up. The window counts from the moment
+the quorum was reached; a quorum that is lost and reached again begins a new one.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ async def wait_for_split_participants(
     clock: Clock,
     emit: Callable[[Event], None] = lambda event: None,
 ) -> SplitParticipantSnapshot:
-    """Waits until the mesh's members have settled, and returns who takes part (design, section 6).
+    """Waits until the mesh's members have settled, and returns who takes part.
 
     Returns at the deadline at the latest. Raises `QuorumNotReached` (with the same snapshot) where fewer than the
     quorum take part by then. Cancelling it leaves nothing behind.

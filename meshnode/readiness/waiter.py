@@ -35,7 +35,7 @@ from proto.messages import Confirm
 PROGRESS_S = 10.0
 """Between two `split.waiting` events: often enough to see that it lives, seldom enough for a log."""
 REMEASURE_S = 5.5
-"""Between two requests to measure: samples must spread over 5 s to corroborate one another (design, section 5)."""
+"""Between two requests to measure: samples must spread over 5 s (`rtt_spread_s`) to corroborate one another."""
 _MEASURABLE = (ReasonCode.RTT_UNMEASURED, ReasonCode.MISSING_STAGE_PATH)
 
 
@@ -176,7 +176,7 @@ class Waiter:
         return [self._question(node) for node in unconfirmed if self._confirmations.ask(node, view, now)]
 
     def _decide(self, view: MeshView, now: float) -> list[WaiterEffect]:
-        """The deadline: a fresh look, in which silence counts; never the best set ever seen (facts, section 1)."""
+        """The deadline: a fresh look, in which silence counts; never the best set ever seen: it may be dead."""
         self._confirmations.silence_open(view, now)
         self._judge(view, now)
         self._settling.note(self._participants(), now)

@@ -15,10 +15,10 @@ from meshnode.resources.findings import CapacityFinding
 
 DEFAULT_HEADROOM = 0.10
 """Share of a device left free. Machines packed to the last byte die at the first token; 10 to 20 % was the cure in
-several public reports, 10 % is the design's default."""
+several public reports, of which this is the least."""
 
 CHANGE_PERCENT = 5
-"""The offer goes out again on a change of more than this (design, section 5)."""
+"""The offer goes out again on a change of more than this, as a waiting split counts one (`SettleSettings.drift`)."""
 
 
 class DeviceKind(StrEnum):
@@ -119,9 +119,9 @@ def usable_of(capacity_bytes: int, headroom: float) -> int:
 def capacity_changed_enough(old: MachineCapacity, new: MachineCapacity) -> bool:
     """True when `new` should be announced to peers that know `old`.
 
-    The rule is "a change of more than 5 %" (design, section 5), judged on each device's usable bytes and bandwidth and
-    on the host budget; a device that came, went or changed its source always counts. Compare with what was last
-    *announced*, not with the last survey: else slow drift is never told.
+    The rule is a change of more than `CHANGE_PERCENT`, judged on each device's usable bytes and bandwidth and on the
+    host budget; a device that came, went or changed its source always counts. Compare with what was last *announced*,
+    not with the last survey: else slow drift is never told.
     """
     before = {device.id: device for device in old.devices}
     after = {device.id: device for device in new.devices}

@@ -3,10 +3,9 @@
 macOS lets Metal wire only part of the RAM (`recommendedMaxWorkingSetSize`); beyond it allocations fail or the machine
 swaps. The operator can raise the limit with the sysctl `iogpu.wired_limit_mb` (0 = the system's default).
 
-The default is not documented; read off machines in public reports (facts, section 4): 5,461 MiB of 8 GiB and 21,845 MiB
-of 32 GiB are two thirds, 36 of 48 GiB are three quarters (larger machines give more still, up to 107.52 of 128 GiB,
-which only Metal itself tells). So: two thirds up to 36 GiB, three quarters above, which never promises more than was
-seen.
+The default is not documented; read off machines in public reports: 5,461 MiB of 8 GiB and 21,845 MiB of 32 GiB are two
+thirds, 36 of 48 GiB are three quarters (larger machines give more still, up to 107.52 of 128 GiB, which only Metal
+itself tells). So: two thirds up to 36 GiB, three quarters above, which never promises more than was seen.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 What lives here: `choose_coordinator`. What does not: what a coordinator does (`meshnode.split.pursuit`), and what makes
 two coordinators harmless while views still differ (`meshnode.split.fence`).
 
-The rule (design, section 8): among the alive workers that want the model and hold its complete package, the one with
-the largest host budget (token embedding and host compute lie there), then the lowest id. One that coordinates already,
-as its offer says, comes before: the one with the highest generation. A profile has no files, so whoever wants it can
-plan, and only plan. A client never coordinates: it uses the mesh and gives no compute.
+The rule: among the alive workers that want the model and hold its complete package, the one with the largest host
+budget (token embedding and host compute lie there), then the lowest id. One that coordinates already, as its offer
+says, comes before: the one with the highest generation. A profile has no files, so whoever wants it can plan, and only
+plan. A client never coordinates: it uses the mesh and gives no compute.
 """
 
 from __future__ import annotations

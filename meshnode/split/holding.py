@@ -27,7 +27,7 @@ from proto.ids import NodeId
 from proto.messages import Commit, Fence, LeaseRenewal, Prepare, Prepared, Release
 
 RENEWAL_S: Final = 3.0
-"""Between two renewals: three chances within a lease (design, section 8)."""
+"""Between two renewals: three chances within a lease of 10 s (`LEASE_S`)."""
 PREPARE_S: Final = 2.0
 """Time for an answer to one prepare."""
 PREPARE_TRIES: Final = 3

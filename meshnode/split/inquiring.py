@@ -39,7 +39,7 @@ async def wait_and_plan(
     force_split: bool = False,
 ) -> PlanResult:
     """Solo at once where the local node holds the model alone, unless `force_split`; else waits for participants, then
-    plans (design, section 8). Emits the `split.*` events of it. Raises `QuorumNotReached`."""
+    plans. Emits the `split.*` events of it. Raises `QuorumNotReached`."""
     result = None if force_split else await plan_alone(mesh.view(), request, asked)
     if result is None:
         result = await plan_of(await wait_for_split_participants(request, mesh, clock, emit), request, asked)

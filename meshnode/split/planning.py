@@ -101,8 +101,7 @@ class PlanResult:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The outcome's JSON (design, section 11), with `notes`, the ids of `declared` participants, and how it was
-        waited for."""
+        """The outcome's own JSON, with `notes`, the ids of `declared` participants, and how it was waited for."""
         return {
             **self.outcome.to_dict(),
             "notes": list(self.notes),

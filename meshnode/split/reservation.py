@@ -26,9 +26,10 @@ from proto.ids import NodeId
 from proto.messages import Commit, Fence, LeaseRenewal, Message, Prepare, Prepared, Release
 
 LEASE_S: Final = 10.0
-"""A reservation without a commit lapses this long after the last sign of its coordinator (design, section 8)."""
+"""A reservation without a commit lapses this long after the last sign of its coordinator."""
 WORKER_PATIENCE_S: Final = 15.0
-"""A committed stage is stopped this long after the last renewal (design, section 8)."""
+"""A committed stage is stopped this long after the last renewal: later than its coordinator stops serving
+(`LEASE_S`), so that no request meets a stage that is gone."""
 MAX_REASON: Final = 500
 
 

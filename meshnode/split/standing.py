@@ -28,7 +28,7 @@ from proto.ids import NodeId, short
 from proto.messages import LeaseRenewal, Prepared
 
 WITHDRAW_S: Final = 5.0
-"""After the loss of a stage: withdrawn if no new plan stands by then (design, section 8)."""
+"""After the loss of a stage: withdrawn if no new plan stands by then: clients are told, not kept waiting."""
 _GONE = {None: "is gone", Status.DEAD: "is dead", Status.LEFT: "has left"}
 
 

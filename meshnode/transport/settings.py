@@ -25,7 +25,8 @@ class TransportSettings:
     answer_timeout_s: float = 1.5
     """How long the leading address of a dial may be silent at one step of the handshake before another one leads."""
     old_boot_answer_s: float = 0.8
-    """Time for an older process of the same key to show that it lives (design, section 5)."""
+    """Time for an older process of the same key to show that it lives: some round trips of a slow path, and a start
+    that hardly waits."""
     flush_s: float = 0.25
     """Time for a link's last frame to be read before the connection is closed under it."""
 

@@ -74,7 +74,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class RefusalCode(StrEnum):
-    """Why a link or a token was refused. The first eight are the token's own (design, section 3)."""
+    """Why a link or a token was refused. The first eight are the token's own."""
 
     EXPIRED = "expired"
     USED_UP = "used_up"

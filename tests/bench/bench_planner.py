@@ -23,7 +23,7 @@ from planner import (
 )
 
 GB = 10**9
-# usable GB, memory bandwidth GB/s: device classes of facts, section 6
+# usable GB, memory bandwidth GB/s: device classes by their makers' data sheets
 CLASSES = (
     (80, 2039),
     (40, 1555),

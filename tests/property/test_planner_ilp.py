@@ -1,8 +1,8 @@
 """Latency plans against an independent integer programme, and every bound against the optimum.
 
-The programme is an interval flow (planning notes, section 2.7): y[d, p, q] = 1 if device d holds layers [p, q), and
-e[u, v, p] is the passage from u to v at boundary p. It is solved by HiGHS and shares nothing with the planner: bytes
-and times are computed here, from the specs.
+The programme is an interval flow: y[d, p, q] = 1 if device d holds layers [p, q), and e[u, v, p] is the passage from u
+to v at boundary p. It is solved by HiGHS and shares nothing with the planner: bytes and times are computed here, from
+the specs.
 """
 
 from __future__ import annotations

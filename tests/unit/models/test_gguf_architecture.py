@@ -1,5 +1,5 @@
-"""KV bytes, windows and state of each kind of model: headers with the real architectures' keys, and what the figures
-of facts, section 4 say that a real engine takes."""
+"""KV bytes, windows and state of each kind of model: headers with the real architectures' keys, and what real
+engines were reported to take."""
 
 from __future__ import annotations
 
