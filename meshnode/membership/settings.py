@@ -62,8 +62,6 @@ class MembershipSettings:
     large_sync_interval_s: float = 10.0
     """The same where the mesh is larger than `max_links`: differences in flight are normal there, announcements
     carry the news, and rounds only have to repair (memberlist's push-pull: 30 s)."""
-    sync_timeout_s: float = 3.0
-    """A round that did not end in this time is given up; another may be opened with the peer."""
     fanout: int = 3
     """Peers that urgent news is passed on to (memberlist: 3; 99 % of 1,000 nodes after 7 rounds)."""
     announce_interval_s: float = 1.0
@@ -89,8 +87,6 @@ class MembershipSettings:
     """Every so often one lost (dead) member is dialled at its last known addresses: partitions heal by themselves."""
     heal_interval_late_s: float = 6.0
     """The same once the newest loss is an hour old. Both sides dial, so that healing stays under 10 s."""
-    seed_interval_s: float = 30.0
-    """Known peers that are not linked are dialled this often, one at a time."""
     shuffle_interval_s: float = 60.0
     """In a large mesh one random member without a link is dialled this often: keeps the overlay random and checks
     that no record outlives its owner (HyParView's shuffle)."""
