@@ -13,6 +13,8 @@ from importlib.util import find_spec
 
 import click
 
+from meshnode.cli.streams import losing_output, open_closed_streams
+
 __all__ = ["main"]
 
 _VERBS = {
@@ -65,6 +67,15 @@ class _Verbs(click.Group):
             ctx.fail(_unknown_verb(args[0]))
         return super().resolve_command(ctx, args)
 
+    # Both inside click too, which itself ends a broken pipe with 1, as if the verb were refused.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with losing_output():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        with losing_output():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(_VERBS.items()))
@@ -113,8 +124,10 @@ def verbs(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script `meshnode`."""
+    open_closed_streams()
     _require_own_packages()
-    verbs(prog_name="meshnode")
+    with losing_output():
+        verbs(prog_name="meshnode")
 
 
 def _require_own_packages() -> None:

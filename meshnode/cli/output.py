@@ -36,7 +36,12 @@ def console() -> Console:
 
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the process with 1 here; how a verb without a reader ends is decided in one place."""
+            raise BrokenPipeError
+
+    return Plain(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def print_table(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from meshnode.cli import output
 from meshnode.cli.client import ControlClient, Json, client_of, json_option, node_options
 from meshnode.cli.failures import Failure
 from meshnode.cli.output import WIDE, print_json
@@ -64,9 +65,7 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool, onc
     if as_json:
         print_json(client.get("/v1/overview"))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = output.console()
     if once or not console.is_terminal or console.is_dumb_terminal or not sys.stdin.isatty():
         _print_once(client, console)
     else:
