@@ -22,8 +22,7 @@ from anyio import to_thread
 from meshnode.admission import AdmissionError, JoiningGate, explain, take_membership
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress
-from meshnode.daemon import StartFailed
-from meshnode.durable import StateError
+from meshnode.daemon import StartFailed, start_failures
 from meshnode.entering import JoiningObserver
 from meshnode.events import Event
 from meshnode.identity import Identity
@@ -33,7 +32,6 @@ from meshnode.state import KnownPeer, StateDirectory
 from meshnode.transport.endpoint import Endpoint
 from meshnode.transport.redemption import JoinRefused, Redeemed
 from meshnode.transport.settings import TransportSettings
-from meshnode.transport.udp import ListenFailed
 from proto.approval import NONCE_BYTES, commit_text, commitment, reveal_text, words
 from proto.credential import BadCredential, read_chain
 from proto.ids import MeshId, NodeId
@@ -67,7 +65,7 @@ def seek_approval(
     this node's operator and asks whether the member's screen shows the same. Raises `StartFailed`."""
     catch_library_logs(_unheard)
     try:
-        with StateDirectory.open(config.state_dir) as state:
+        with start_failures(), StateDirectory.open(config.state_dir) as state:
             if (stored := state.credential()) is not None:
                 what = "is a member of that mesh already" if stored.mesh == mesh else "belongs to another mesh"
                 raise StartFailed(f"this node {what}", "nothing was changed; `meshnode leave` forgets a mesh")
@@ -76,12 +74,6 @@ def seek_approval(
             state.save_known_peers([KnownPeer(member, tuple(addresses))])
             take_membership(state, identity, mesh, redeemed.chain)
             return _joined(identity, mesh, redeemed)
-    except StateError as error:
-        raise StartFailed(f"{error.path}: {error.found}", error.fix) from error
-    except AdmissionError as error:
-        raise StartFailed(error.text, error.advice) from error
-    except ListenFailed as error:
-        raise StartFailed(str(error), error.advice) from error
     except BadCredential as error:
         raise StartFailed("the member's answer proves nothing", "ask another member") from error
     except JoinRefused as refused:

@@ -17,7 +17,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -49,6 +50,19 @@ class StartFailed(Exception):
         self.message = message
         self.advice = advice
         super().__init__(message)
+
+
+@contextmanager
+def start_failures() -> Iterator[None]:
+    """What the state directory, admission or the address to listen at refuse within becomes `StartFailed`."""
+    try:
+        yield
+    except StateError as error:
+        raise StartFailed(f"{error.path}: {error.found}", error.fix) from error
+    except AdmissionError as error:
+        raise StartFailed(error.text, error.advice) from error
+    except ListenFailed as error:
+        raise StartFailed(str(error), error.advice) from error
 
 
 def run_node(

@@ -11,16 +11,14 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from meshnode.admission import Admission, AdmissionError
+from meshnode.admission import Admission
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress
-from meshnode.daemon import StartFailed
-from meshnode.durable import StateError
+from meshnode.daemon import StartFailed, start_failures
 from meshnode.entering import enter
 from meshnode.events import Event, JoinAttempt
 from meshnode.logs import catch_library_logs
 from meshnode.state import StateDirectory
-from meshnode.transport.udp import ListenFailed
 from proto.credential import BadCredential
 
 
@@ -44,17 +42,10 @@ def join_alone(config: NodeConfig, token: str, *, tell: Callable[[str], None]) -
     catch_library_logs(emit)
     # Any port will do: nothing but the redemption happens on it, and another node may have the usual one.
     config = replace(config, listen=SocketAddress(config.listen.host, 0))
-    try:
-        with StateDirectory.open(config.state_dir) as state:
-            already = state.credential() is not None
-            admission = anyio.run(enter, state, state.identity(), config, token, emit)
-            return _joined(admission, already)
-    except StateError as error:
-        raise StartFailed(f"{error.path}: {error.found}", error.fix) from error
-    except AdmissionError as error:
-        raise StartFailed(error.text, error.advice) from error
-    except ListenFailed as error:
-        raise StartFailed(str(error), error.advice) from error
+    with start_failures(), StateDirectory.open(config.state_dir) as state:
+        already = state.credential() is not None
+        admission = anyio.run(enter, state, state.identity(), config, token, emit)
+        return _joined(admission, already)
 
 
 def _joined(admission: Admission, already: bool) -> Joined:

@@ -1,14 +1,18 @@
-"""A plan as the planner makes it, of any cut, for tests of what follows from plans."""
+"""What the planner is asked with, and a plan as it makes it, of any cut, for tests of what follows from plans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from planner.constraints import Objective
+from planner.links import Link, LinkMatrix
+from planner.nodes import NodeSpec
 from planner.plan import CoordinatorPlan, SplitPlan, StageBytes, StagePlan
 from planner.workload import Workload
 
 MB = 10**6
+GB = 10**9
 
 
 def a_plan(
@@ -46,4 +50,18 @@ def a_plan(
         unit="stages",
         method="made",
         capacity_only=True,
+    )
+
+
+def a_node(name: str, usable_gb: float = 6, bandwidth_gb_s: float | None = 100, **more: Any) -> NodeSpec:
+    """One device; `bandwidth_gb_s` None: unknown."""
+    speed = None if bandwidth_gb_s is None else bandwidth_gb_s * 1e9
+    return NodeSpec.single(name, usable_bytes=round(usable_gb * GB), memory_bandwidth_bytes_per_s=speed, **more)
+
+
+def linked(*nodes: NodeSpec, rtt_ms: float = 1.0, **far: float) -> LinkMatrix:
+    """Every two of them, at 1 GB/s. `far`: another RTT of every link of that node."""
+    names = [node.id for node in nodes]
+    return LinkMatrix(
+        {(a, b): Link(max(far.get(a, rtt_ms), far.get(b, rtt_ms)), 1e9) for a in names for b in names if a != b}
     )

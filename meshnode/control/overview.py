@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshnode.control.shapes import Json, device_of, mesh_models_of, summary_of
+from meshnode.control.shapes import Json, device_of, in_order, mesh_models_of, summary_of, who_is
 from meshnode.control.surface import ControlSurface
 from meshnode.membership.view import MeshView, NodeView, RttFigure, RttSource, Status
-from proto.ids import short
 
 MAX_GRID: Final = 128
 """Nodes in the RTT grid: 16,384 figures, about 80 KB of JSON."""
 MAX_MODELS: Final = 200
-_ORDER: Final = {Status.ALIVE: 0, Status.SUSPECT: 1, Status.LEFT: 2, Status.DEAD: 3}
 _OF_STATUS: Final = (
     "node", "short", "name", "role", "version", "pid", "incarnation", "listen", "addresses", "state_directory",
     "keeps_root_key", "draining", "unreadable_models",
@@ -31,7 +29,7 @@ def overview_of(surface: ControlSurface) -> dict[str, object]:
     """Every part by its name."""
     view = surface.view()
     status = surface.status()
-    nodes = _in_order(view)
+    nodes = in_order(view)
     return {
         "node": {name: status.get(name) for name in _OF_STATUS},
         "mesh": summary_of(view) | {"generation": None},
@@ -44,20 +42,10 @@ def overview_of(surface: ControlSurface) -> dict[str, object]:
     }
 
 
-def _in_order(view: MeshView) -> list[NodeView]:
-    """The local node first, then by liveness, then by id: the order of `/v1/peers`."""
-    return sorted(view.nodes.values(), key=lambda node: (node.node != view.local, _ORDER[node.status], node.node))
-
-
 def _peer(node: NodeView, view: MeshView) -> Json:
     identity, link = node.identity, node.link
     return {
-        "node": node.node,
-        "short": short(node.node),
-        "name": identity.name if identity else "",
-        "self": node.node == view.local,
-        "role": node.role.value,
-        "status": node.status.value,
+        **who_is(node, view),
         "software": identity.software if identity else None,
         "addresses": list(identity.addresses) if identity else [],
         "connecting": node.connecting,

@@ -7,32 +7,43 @@ comes from, a capacity whether it was declared.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from meshnode.membership.view import LinkFacts, MeshView, NodeView, PathKind, RttFigure, RttSource, Status
 from proto.ids import short
 from proto.parts import DeviceOffer, ModelOffer, OfferPart
 
 Json = dict[str, Any]
+_ORDER: Final = {Status.ALIVE: 0, Status.SUSPECT: 1, Status.LEFT: 2, Status.DEAD: 3}
+
+
+def in_order(view: MeshView) -> list[NodeView]:
+    """Every node known: the local one first, then by liveness, then by id."""
+    return sorted(view.nodes.values(), key=lambda node: (node.node != view.local, _ORDER[node.status], node.node))
 
 
 def peers_of(view: MeshView) -> list[Json]:
-    """Every node known, the local one first, then alive ones by id, then the rest."""
-    order = {Status.ALIVE: 0, Status.SUSPECT: 1, Status.LEFT: 2, Status.DEAD: 3}
-    nodes = sorted(view.nodes.values(), key=lambda node: (node.node != view.local, order[node.status], node.node))
-    return [peer_of(node, view) for node in nodes]
+    """Every node known, with everything known of it."""
+    return [peer_of(node, view) for node in in_order(view)]
+
+
+def who_is(node: NodeView, view: MeshView) -> Json:
+    """What every shape of a node begins with: which one it is, and whether it lives."""
+    return {
+        "node": node.node,
+        "short": short(node.node),
+        "name": node.identity.name if node.identity else "",
+        "self": node.node == view.local,
+        "role": node.role.value,
+        "status": node.status.value,
+    }
 
 
 def peer_of(node: NodeView, view: MeshView) -> Json:
     """One node with everything known of it."""
     identity = node.identity
     return {
-        "node": node.node,
-        "short": short(node.node),
-        "name": identity.name if identity else "",
-        "self": node.node == view.local,
-        "role": node.role.value,
-        "status": node.status.value,
+        **who_is(node, view),
         "status_since_s": _age(view.at_s - node.status_since_s),
         "incarnation": node.incarnation,
         "addresses": list(identity.addresses) if identity else [],

@@ -107,19 +107,18 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """A node that may become a participant: why not yet, what was found, what is required. `if_admitted` as below."""
+class _LeftOut:
+    """A node that does not take part: why, what was found, what is required."""
 
     node: NodeId
     name: str
     reason: ReasonCode
     found: str
     required: str
-    if_admitted: Participant | None = None
 
     @property
     def label(self) -> str:
-        """`<id>:<reason>`, as events list it."""
+        """`<id>:<reason>`, as events and messages list it."""
         return f"{self.node}:{self.reason}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,36 +133,26 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Excluded:
+class Pending(_LeftOut):
+    """A node that may become a participant: why not yet, what was found, what is required. `if_admitted` as below."""
+
+    if_admitted: Participant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded(_LeftOut):
     """A node left out: why, what was found, what is required, what its operator can do.
 
     `if_admitted` is what it would bring if its reason were fixed (None: nothing is known of it). It is never counted;
     the planner uses it to try "admit this peer" as a remedy.
     """
 
-    node: NodeId
-    name: str
-    reason: ReasonCode
-    found: str
-    required: str
     advice: str
     if_admitted: Participant | None = None
 
-    @property
-    def label(self) -> str:
-        """`<id>:<reason>`, as events and messages list it."""
-        return f"{self.node}:{self.reason}"
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as in a report's `excluded` list."""
-        return {
-            "node": self.node,
-            "name": self.name,
-            "reason": self.reason.value,
-            "found": self.found,
-            "required": self.required,
-            "advice": self.advice,
-        }
+        return {**_LeftOut.to_dict(self), "advice": self.advice}
 
 
 Verdict = Participant | Pending | Excluded

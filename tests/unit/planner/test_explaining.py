@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from planning_makers import a_node, linked
 
 from planner import (
     CapacityShortfall,
     Constraints,
     LayerSpec,
-    Link,
     LinkMatrix,
     ModelSpec,
     NodeSpec,
@@ -26,22 +26,9 @@ GB = 10**9
 MODEL = ModelSpec("m", (LayerSpec(count=10, weight_bytes=GB),), hidden_size=1000)
 
 
-def a_node(name: str, usable_gb: float = 6, bandwidth_gb_s: float | None = 100, **more: Any) -> NodeSpec:
-    speed = None if bandwidth_gb_s is None else bandwidth_gb_s * 1e9
-    return NodeSpec.single(name, usable_bytes=round(usable_gb * GB), memory_bandwidth_bytes_per_s=speed, **more)
-
-
-def all_linked(*nodes: NodeSpec, rtt_ms: float = 1.0, **far: float) -> LinkMatrix:
-    """`far`: another RTT of every link of that node."""
-    names = [node.id for node in nodes]
-    return LinkMatrix(
-        {(a, b): Link(max(far.get(a, rtt_ms), far.get(b, rtt_ms)), 1e9) for a in names for b in names if a != b}
-    )
-
-
 def explained(*nodes: NodeSpec, links: LinkMatrix | None = None, **options: Any) -> tuple[SplitPlan, Explanation]:
     asked = {"engine": "chain", **options}
-    plan = plan_split(MODEL, nodes, links or all_linked(*nodes), Workload(context=0), explain=True, **asked)
+    plan = plan_split(MODEL, nodes, links or linked(*nodes), Workload(context=0), explain=True, **asked)
     assert plan.explanation is not None
     return plan, plan.explanation
 
@@ -60,7 +47,7 @@ def test_every_node_gets_one_verdict_and_used_means_that_it_holds_layers() -> No
 def test_worth_of_a_used_node_is_the_value_of_the_plan_made_without_it() -> None:
     a, b, c = a_node("a"), a_node("b", bandwidth_gb_s=50), a_node("c", bandwidth_gb_s=20)
     _, explanation = explained(a, b, c)
-    without_b = plan_split(MODEL, (a, c), all_linked(a, c), Workload(context=0), engine="chain")
+    without_b = plan_split(MODEL, (a, c), linked(a, c), Workload(context=0), engine="chain")
     assert verdict(explanation, "b").without_value == pytest.approx(without_b.value)
 
 
@@ -89,7 +76,7 @@ def test_node_slower_than_all_that_are_used_says_by_how_much() -> None:
 
 def test_fast_node_that_is_too_far_says_what_the_way_takes_and_what_it_would_save() -> None:
     nodes = a_node("a"), a_node("b"), a_node("far", bandwidth_gb_s=200)
-    _, explanation = explained(*nodes, links=all_linked(*nodes, far=500.0))
+    _, explanation = explained(*nodes, links=linked(*nodes, far=500.0))
     far = verdict(explanation, "far")
     assert far.hop_ms == pytest.approx(500.0, rel=0.01)
     assert "going there and back takes 500.00 ms, the 6 layers it could hold would save at most 30.00 ms" in far.why
@@ -97,7 +84,7 @@ def test_fast_node_that_is_too_far_says_what_the_way_takes_and_what_it_would_sav
 
 def test_way_by_an_estimated_rtt_is_marked() -> None:
     nodes = a_node("a"), a_node("b"), a_node("far", bandwidth_gb_s=200)
-    measured = all_linked(*nodes, far=500.0).links
+    measured = linked(*nodes, far=500.0).links
     links = LinkMatrix({pair: replace(link, estimated="far" in pair) for pair, link in measured.items()})
     _, explanation = explained(*nodes, links=links)
     marked = {each.node: each.hop_estimated for each in explanation.verdicts}
@@ -122,14 +109,14 @@ def test_node_that_is_barred_says_by_what(node: NodeSpec, why: str) -> None:
 
 def test_node_of_unknown_rtt_is_told_so() -> None:
     a, b = a_node("a"), a_node("b")
-    _, explanation = explained(a, b, a_node("x"), links=all_linked(a, b))
+    _, explanation = explained(a, b, a_node("x"), links=linked(a, b))
     assert "its RTT is unknown" in verdict(explanation, "x").why
 
 
 def test_node_beyond_the_rtt_cap_is_told_the_cap() -> None:
     nodes = a_node("a"), a_node("b"), a_node("far", bandwidth_gb_s=500)
     limits = Constraints(coordinator="a", max_stage_rtt_ms=10)
-    _, explanation = explained(*nodes, links=all_linked(*nodes, far=20.0), constraints=limits)
+    _, explanation = explained(*nodes, links=linked(*nodes, far=20.0), constraints=limits)
     assert "above 10 ms" in verdict(explanation, "far").why
 
 

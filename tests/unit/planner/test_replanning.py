@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from planning_makers import linked
 
 from planner import (
     CapacityShortfall,
     Constraints,
     InvalidPlanInput,
     LayerSpec,
-    Link,
-    LinkMatrix,
     ModelSpec,
     Move,
     NodeSpec,
@@ -34,11 +33,6 @@ AT = Workload(context=0)
 def a_node(name: str, usable_gb: float = 5, bandwidth_gb_s: float | None = 100, **more: Any) -> NodeSpec:
     speed = None if bandwidth_gb_s is None else bandwidth_gb_s * 1e9
     return NodeSpec.single(name, usable_bytes=round(usable_gb * GB), memory_bandwidth_bytes_per_s=speed, **more)
-
-
-def linked(*nodes: NodeSpec, rtt_ms: float = 1.0) -> LinkMatrix:
-    names = [node.id for node in nodes]
-    return LinkMatrix({(a, b): Link(rtt_ms, 1e9) for a in names for b in names if a != b})
 
 
 def planned(*nodes: NodeSpec, **options: Any) -> SplitPlan:

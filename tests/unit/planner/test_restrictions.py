@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from planning_makers import a_node, linked
 
 from planner import (
     CapacityShortfall,
@@ -26,18 +27,6 @@ from planner import (
 
 GB = 10**9
 MODEL = ModelSpec("m", (LayerSpec(count=10, weight_bytes=GB),), hidden_size=1000)
-
-
-def a_node(name: str, usable_gb: float = 6, bandwidth_gb_s: float | None = 100, **more: Any) -> NodeSpec:
-    speed = None if bandwidth_gb_s is None else bandwidth_gb_s * 1e9
-    return NodeSpec.single(name, usable_bytes=round(usable_gb * GB), memory_bandwidth_bytes_per_s=speed, **more)
-
-
-def linked(*nodes: NodeSpec, rtt_ms: float = 1.0, **far: float) -> LinkMatrix:
-    names = [node.id for node in nodes]
-    return LinkMatrix(
-        {(a, b): Link(max(far.get(a, rtt_ms), far.get(b, rtt_ms)), 1e9) for a in names for b in names if a != b}
-    )
 
 
 def planned(*nodes: NodeSpec, links: LinkMatrix | None = None, **options: Any) -> SplitPlan:
