@@ -54,7 +54,7 @@ from meshnode.transport.clock import boottime_s
 from meshnode.transport.endpoint import Endpoint
 from meshnode.transport.settings import TransportSettings
 from meshnode.tunnel import MeshPaths, Tunnels, TunnelSettings
-from proto.credential import BadCredential
+from proto.credential import BadCredential, BadCredentialReason
 from proto.ids import short
 from proto.messages import ConfirmRequest
 from proto.parts import Role
@@ -222,9 +222,8 @@ class Node:
         try:
             return self._admission.standing(int(time.time())).role
         except BadCredential as error:
-            advice = "forget that mesh with `meshnode leave`, then join with a new invite"
             why = f"this node is no member any more: {error.reason.value} ({error.found})"
-            raise NodeFailed(why, advice) from error
+            raise NodeFailed(why, _way_back(error.reason)) from error
 
     async def _engine(self) -> Engine | None:
         """The engine of this machine, tried out before anybody hears of it; a client needs none."""
@@ -366,11 +365,18 @@ class Node:
         self._stop.fail(f"another process runs with this node's key: {text}", advice)
 
     def _removed(self) -> None:
-        advice = "to return it needs an empty --state-dir and a new invite"
-        self._stop.fail(f"this node was removed from mesh {short(self._admission.mesh)}", advice)
+        text = f"this node was removed from mesh {short(self._admission.mesh)}"
+        self._stop.fail(text, _way_back(BadCredentialReason.REVOKED))
 
     def _control_refused(self, route: str, reason: str) -> None:
         self._log.emit(ControlRefused(route=route, reason=reason))
+
+
+def _way_back(reason: BadCredentialReason) -> str:
+    """How a node returns whose credential counts no more. A removed key never does."""
+    if reason is BadCredentialReason.REVOKED:
+        return "to return it needs an empty --state-dir and a new invite"
+    return "forget that mesh with `meshnode leave`, then join with a new invite"
 
 
 def _control_tcp(address: SocketAddress) -> socket.socket:

@@ -195,16 +195,19 @@ class SmallerFile:
 
 @dataclass(frozen=True, slots=True)
 class FreeBytes:
-    """Make `usable_bytes` more usable on a device that a node already offers."""
+    """Make `usable_bytes` more usable on a device that a node already offers. `offers_all`: all that is known of the
+    device is usable already, so that nothing can be freed and more would have to be offered."""
 
     node: str
     device: str
     usable_bytes: int
+    offers_all: bool = False
     action = RemedyAction.FREE_BYTES
 
     @property
     def asks(self) -> str:
-        return f"free {ceil_gb(self.usable_bytes)} on {short_id(self.node)}"
+        count, node = ceil_gb(self.usable_bytes), short_id(self.node)
+        return f"offer {count} more on {node}" if self.offers_all else f"free {count} on {node}"
 
     @property
     def details(self) -> Mapping[str, Any]:

@@ -48,13 +48,13 @@ def room_remedies(request: PlanRequest) -> list[tuple[Change, bool]]:
 def _freed_exactly(request: PlanRequest, instance: Instance, spare: SpareRoom) -> Iterator[tuple[Change, bool]]:
     for node_id, devices in _devices(request, instance).items():
         options = [
-            (more, device.id)
+            (more, device.id, device.usable_bytes >= device.capacity_bytes)
             for index, device in devices
             if 0 < (more := spare.device_bytes(index) - device.usable_bytes) <= room_to_free(device)
         ]
         if options:
-            more, device_id = min(options)
-            change = FreeBytes(node_id, device_id, more)
+            more, device_id, offers_all = min(options)
+            change = FreeBytes(node_id, device_id, more, offers_all)
             if can_plan(change.applied(request)):
                 yield change, True
 
@@ -83,7 +83,7 @@ def _freed_by_search(request: PlanRequest, instance: Instance) -> Iterator[tuple
         if node_id in searched or len(searched) == _MOST_SEARCHED:
             continue
         found = _least(
-            lambda more: FreeBytes(node_id, device.id, more),  # noqa: B023
+            lambda more: FreeBytes(node_id, device.id, more, device.usable_bytes >= device.capacity_bytes),  # noqa: B023
             request,
             instance,
             device.usable_bytes,

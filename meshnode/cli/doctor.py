@@ -25,7 +25,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 _TITLES = {
     "config": "configuration key", "daemon": "node of", "state_directory": "state directory", "identity": "keys in",
     "addresses": "addresses of", "nat": "NAT before", "reachability": "path to", "path_mtu": "packet size to",
-    "clock": "clock of", "versions": "version of", "memory": "memory of", "devices": "device", "limits": "limits of",
+    "clock": "clock of", "versions": "version of", "memory": "memory:", "devices": "device", "limits": "limits of",
     "port": "UDP port", "engine": "engine of",
 }  # fmt: skip
 

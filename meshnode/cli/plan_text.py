@@ -19,6 +19,7 @@ from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 ID_LENGTH = 52
 SHORT_LENGTH = 10
 _ID = re.compile(r"\b[a-z2-7]{52}\b")
+_SHORT_ID = re.compile(r"\b[a-z2-7]{10}\b")
 
 STAGE_COLUMNS = (
     "STAGE", "NODE", "DEVICE", "LAYERS", "COUNT", "WEIGHTS", "KV", "OTHER", "TOTAL", "USABLE", "FREE", "TIME",
@@ -174,10 +175,11 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
 
 
 def _asks(remedy: Json, names: Mapping[str, str]) -> str:
-    """What a remedy asks for; the node that it is about, whose id the planner has shortened, as people know it."""
-    node = remedy.get("details", {}).get("node", "")
-    asks = with_names(remedy["asks"], names)
-    return asks.replace(node[:SHORT_LENGTH], node_text(node, names), 1) if node in names else asks
+    """What a remedy asks for; nodes, whose ids the planner has shortened, as people know them."""
+    known = {node[:SHORT_LENGTH]: node for node in names if len(node) == ID_LENGTH}
+    return _SHORT_ID.sub(
+        lambda found: node_text(known[found[0]], names) if found[0] in known else found[0], printable(remedy["asks"])
+    )
 
 
 def _requirement(parts: dict[str, int]) -> str:

@@ -70,7 +70,7 @@ def _show(result: Json, as_json: bool, names: dict[str, str]) -> int:
 def _progress(step: Json, names: dict[str, str]) -> str:
     """One line for an event of the wait; nothing for those that only scripts want."""
     if step["event"] == "split.waiting":
-        parts = [f"{step['participants']} take part (at least {step['quorum']} must)"]
+        parts = [f"{_taking_part(step['participants'])} (at least {step['quorum']} must)"]
         words = {"pending": "pending", "excluded": "left out"}
         parts += [f"{step[kind]} {word}" for kind, word in words.items() if step[kind]]
         return f"waiting for the mesh to settle: {', '.join(parts)}"
@@ -78,8 +78,12 @@ def _progress(step: Json, names: dict[str, str]) -> str:
         return "pending: " + ", ".join(_labelled(label, names) for label in step["pending"])
     if step["event"] == "split.ready":
         how = "settled" if step["outcome"] == "settled" else "the deadline came"
-        return f"{how} after {step['waited_s']:.1f}s: {len(step['participants'])} take part; planning"
+        return f"{how} after {step['waited_s']:.1f}s: {_taking_part(len(step['participants']))}; planning"
     return ""
+
+
+def _taking_part(count: int) -> str:
+    return f"{count} takes part" if count == 1 else f"{count} take part"
 
 
 def _labelled(label: str, names: dict[str, str]) -> str:

@@ -138,22 +138,26 @@ class _Frame:
             self._list([self._event_line(event) for event in reversed(loud[-max(1, left - 2) :])], left - 2, "events")
 
     def _columns(self) -> str:
-        name, bar, with_id = self._sizes()
+        name, bar, with_id, with_path = self._sizes()
         start = f"{'ID':<11}" if with_id else ""
-        return f"{start}{'NODE':<{name}} {'STATUS':<10} {'RTT':>9} {'PATH':<8} {'MEMORY':<{bar}} USED/USABLE"
+        path = f"{'PATH':<8} " if with_path else ""
+        memory = f"{'MEMORY':<{bar}} " if bar else ""
+        return f"{start}{'NODE':<{name}} {'STATUS':<10} {'RTT':>9} {path}{memory}USED/USABLE"
 
-    def _sizes(self) -> tuple[int, int, bool]:
-        """Cells for the name and for the bar, and whether the id is shown."""
-        with_id = self._width >= 100
-        spare = max(0, self._width - 80 - (11 if with_id else 0))
-        return 16 + min(14, spare // 2), 12 + min(28, spare // 2), with_id
+    def _sizes(self) -> tuple[int, int, bool, bool]:
+        """Cells for the name and for the bar, and whether the id and the path are shown. Where it is narrow the path
+        goes, then the bar: the figures stay."""
+        with_id, with_path = self._width >= 100, self._width >= 80
+        spare = self._width - 80 - (11 if with_id else 0) + (0 if with_path else 9)
+        bar = 12 + min(28, spare // 2) if spare > 0 else 12 + spare
+        return 16 + min(14, max(0, spare) // 2), bar if bar >= len("MEMORY") else 0, with_id, with_path
 
     def _peer_lines(self) -> list[Text]:
         peers = [peer for peer in self._parts["peers"] if peer["self"] or peer["status"] != "left"]
         return [self._peer_line(peer) for peer in sorted(peers, key=lambda each: _ORDER[each["status"]])]
 
     def _peer_line(self, peer: Json) -> Text:
-        name_cells, bar_cells, with_id = self._sizes()
+        name_cells, bar_cells, with_id, with_path = self._sizes()
         link, status = peer["link"], peer["status"]
         if peer["connecting"] and link is None and status == "alive":
             status = "connecting"
@@ -165,16 +169,16 @@ class _Frame:
             (_fit(name, name_cells) + " ", "bold" if peer["self"] else ""),
             (f"{status:<10} ", _STATUS_STYLES[status]),
             f"{figure:>9} ",
-            (f"{path:<8} ", "yellow" if path == "relayed" else ""),
+            (f"{path:<8} ", "yellow" if path == "relayed" else "") if with_path else "",
             *self._memory(peer, bar_cells),
         )
 
     def _memory(self, peer: Json, cells: int) -> list[Text | str]:
         offer = peer["offer"]
         if peer["role"] == "client":
-            return [_fit("client", cells)]
+            return ["client"]
         if offer is None:
-            return [_fit("unknown", cells)]
+            return ["unknown"]
         devices = offer["devices"]
         usable = sum(device["usable_bytes"] for device in devices)
         used = sum(device["reserved_bytes"] for device in devices)
@@ -182,8 +186,9 @@ class _Frame:
             "declared" if any(device["declared"] for device in devices) else "",
             "draining" if offer["draining"] else "",
         ]
-        figures = f" {used / 1e9:.1f}/{gigabytes(usable)}"
-        return [self._bar(used, usable, self._largest(), cells), figures, *(f" {mark}" for mark in marks if mark)]
+        bar: list[Text | str] = [self._bar(used, usable, self._largest(), cells), " "] if cells else []
+        figures = f"{used / 1e9:.1f}/{gigabytes(usable)}"
+        return [*bar, figures, *(f" {mark}" for mark in marks if mark)]
 
     def _largest(self) -> int:
         offers = [peer["offer"] for peer in self._parts["peers"] if peer["offer"] and peer["role"] != "client"]

@@ -71,8 +71,9 @@ def _open_here() -> str:
 
 
 def _path_mtu(peer: PeerFacts) -> Finding:
-    checked = "largest unfragmented packet along the link, 1,200 to 1,472 bytes"
     headers = IPV6_HEADERS_BYTES if (peer.link_address or "").startswith("[") else IPV4_HEADERS_BYTES
+    tried = f"{1200 + headers:,} to {1472 + headers:,} bytes with its headers"
+    checked = f"largest packet along the link that arrives unfragmented, {tried}"
     if peer.largest_bytes == 0:
         found = "none of them arrived, though the link stands; or this system can't send unfragmented"
         return Finding("path_mtu", Grade.OK, peer.called, checked, f"unknown: {found}")

@@ -22,6 +22,7 @@ from meshnode.models.gguf_file import model_name, part_paths
 from meshnode.models.package import PackageKind
 from meshnode.models.safetensors_dir import CONFIG_NAME, INDEX_NAME
 
+_MODEL_SUFFIXES = frozenset({".gguf", ".safetensors", ".toml"})
 _MAX_DEPTH = 3
 """Model directories are walked this deep: directory, publisher, model."""
 _MAX_MODELS = 1000
@@ -68,11 +69,11 @@ def resolve_ref(
     """Find what `ref` means. Raises `ModelFileError` with near names where it means nothing."""
     text = ref.strip()
     if not text or not text.isprintable() or len(text) > _MAX_REF_CHARACTERS:
-        raise ModelFileError(shown(ref), "model ref", "no name", "a file, a directory or a profile's name")
+        raise ModelFileError(shown(ref), "model", "no name", "a file, a directory or a profile's name")
     try:
         return _resolve(text, model_dirs, profile_names(profile_dirs))
     except (OSError, RuntimeError) as error:  # a directory that may not be read, a path too long, an unknown ~user
-        raise ModelFileError(text, "model ref", str(error), "a path that can be looked at") from error
+        raise ModelFileError(text, "model", str(error), "a path that can be looked at") from error
 
 
 def _resolve(ref: str, model_dirs: Sequence[Path], profiles: dict[str, Path]) -> ResolvedRef:
@@ -153,7 +154,7 @@ def _has_safetensors(directory: Path) -> bool:
 
 def _at_file(ref: str, path: Path) -> ResolvedRef:
     if not path.exists():
-        siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = _candidates(path.parent)
         # A later part named of a set whose first is there is a question of the set, not of the name.
         if path.suffix == ".gguf" and any(part.exists() for part in part_paths(path)):
             return ResolvedRef(ref, PackageKind.GGUF, part_paths(path))
@@ -165,6 +166,16 @@ def _at_file(ref: str, path: Path) -> ResolvedRef:
     if path.suffix == ".gguf" or _magic(path) == b"GGUF":
         return ResolvedRef(ref, PackageKind.GGUF, part_paths(path))
     raise ModelFileError(str(path), "file", "no model's file name", "*.gguf, *.safetensors, *.toml or a directory")
+
+
+def _candidates(directory: Path) -> list[str]:
+    """What a mistyped path in `directory` may have meant: model files, profiles, and directories with models."""
+    if not directory.is_dir():
+        return []
+    return [
+        item.name for item in sorted(directory.iterdir())
+        if item.suffix in _MODEL_SUFFIXES or (item.is_dir() and (_gguf_sets(item) or _has_safetensors(item)))
+    ]  # fmt: skip
 
 
 def _magic(path: Path) -> bytes:
@@ -184,5 +195,5 @@ def _unknown(ref: str, names: Sequence[str]) -> ModelFileError:
         shown = sorted(names)[:10]
         expected = "one of " + ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
     else:
-        expected = "a file, a directory or a profile's name"
-    return ModelFileError(ref, "model ref", "no file, directory or profile of this name", expected)
+        expected = "a model's file or directory, or a name that `meshnode models` lists"
+    return ModelFileError(ref, "model", "no file, directory or profile of this name", expected)

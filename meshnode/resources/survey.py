@@ -253,7 +253,7 @@ def _declared_exceeds(declared: int, measured: int) -> CapacityFinding:
         Severity.WARNING,
         "declare_usable",
         f"{gigabytes(declared)} declared, {gigabytes(measured)} measured here",
-        "a stage that fills it will fail unless the figure is meant for planning only",
+        "lower it, or keep it for planning only: a stage that fills it will fail",
     )
 
 

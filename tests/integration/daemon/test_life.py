@@ -237,7 +237,9 @@ def test_removed_node_is_out_and_stops(nodes: Nodes) -> None:
     back = nodes.start("loft", wait=False)
     assert back.process.wait(60) == 1
     assert back.process.stderr is not None
-    assert "no member any more" in back.process.stderr.read()
+    text = back.process.stderr.read()
+    assert "no member any more: revoked" in text
+    assert "an empty --state-dir and a new invite" in text, "its key is refused for ever, `meshnode leave` keeps it"
 
 
 def test_removal_without_confirmation_changes_nothing(nodes: Nodes) -> None:

@@ -152,7 +152,8 @@ def test_plan_says_whether_its_coordinator_holds_a_stage(
 
 
 def test_remedy_about_a_node_names_it(capsys: pytest.CaptureFixture[str]) -> None:
-    remedy = {"action": "admit_peer", "asks": "admit mfrggzdfmz (80.0GB, excluded as not_alive)", "closes_bytes": 1,
-              "sufficient": True, "details": {"node": NODE}}  # fmt: skip
+    asks = "admit mfrggzdfmz (80.0GB, excluded as not_alive) and free 1.0GB on zzzzzzzzzz"
+    remedy = {"action": "combination", "asks": asks, "closes_bytes": 1, "sufficient": True}
     _, text = printed(capsys, a_shortfall(remedies=[remedy]))
-    assert "  1. admit mfrggzdfmz (attic) (80.0GB, excluded as not_alive) (then it fits)\n" in text
+    told = "admit mfrggzdfmz (attic) (80.0GB, excluded as not_alive) and free 1.0GB on zzzzzzzzzz (then it fits)\n"
+    assert f"  1. {told}" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -71,6 +72,15 @@ def test_small_mesh_shows_each_node_with_its_memory() -> None:
     assert "declared" in shown
     assert "link.up" in shown
     assert "more nodes" not in shown
+
+
+@pytest.mark.parametrize("width", [60, 72, 80])
+def test_figures_stay_where_it_is_narrow(width: int) -> None:
+    shown = texts(frame(a_picture(4), width, 30, now=NOW, ascii_only=False))
+    head = next(line for line in shown.splitlines() if line.startswith("NODE"))
+    assert head.endswith("USED/USABLE")
+    (own,) = [line for line in shown.splitlines() if " * " in line]
+    assert re.match(r"\d+\.\d/\d+\.\dGB\b", own[head.index("USED/USABLE") :])
 
 
 def test_rtt_view_marks_what_is_no_measurement() -> None:

@@ -110,8 +110,20 @@ def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ref", ["", "  ", "a\nb", "\0"])
 def test_ref_that_is_no_name(ref: str) -> None:
-    with pytest.raises(ModelFileError, match="model ref"):
+    with pytest.raises(ModelFileError, match="model: found"):
         resolve_ref(ref)
+
+
+def test_missing_file_lists_what_could_be_meant_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("notes.txt", "zeta.gguf", "alpha.toml"):
+        touch(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sets").mkdir()
+    touch(tmp_path / "sets" / "model.gguf")
+    with pytest.raises(ModelFileError, match=r"model: found no file.*, expected one of alpha\.toml, sets, zeta\.gguf$"):
+        resolve_ref(str(tmp_path / "qqqqqqqq.gguf"))
+    with pytest.raises(ModelFileError, match=r"expected a model's file or directory, or a name that `meshnode models`"):
+        resolve_ref(str(tmp_path / "empty" / "qqqqqqqq.gguf"))
 
 
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:

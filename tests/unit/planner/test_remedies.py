@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -69,6 +70,14 @@ def remedies(request: PlanRequest) -> tuple[Remedy, ...]:
     with pytest.raises(CapacityShortfall) as caught:
         settle(request)
     return caught.value.report.remedies
+
+
+@pytest.mark.parametrize(("capacity_gb", "word"), [(12, "offer 2.0GB more on n0"), (20, "free 2.0GB on n0")])
+def test_only_what_something_else_holds_is_to_be_freed(capacity_gb: int, word: str) -> None:
+    device = DeviceSpec("d", capacity_bytes=capacity_gb * GB, declared_usable_bytes=12 * GB)
+    request = replace(a_request(layers=7), nodes=(NodeSpec("n0", devices=(device,)),))
+    asked = [remedy.asks for remedy in remedies(request) if remedy.action is RemedyAction.FREE_BYTES]
+    assert asked == [word]
 
 
 def test_two_peers_that_only_together_suffice_are_one_combination() -> None:
