@@ -31,8 +31,8 @@ from meshnode.config_reload import Effect, compare, effect_of
 from meshnode.config_values import SocketAddress
 from meshnode.control.place import SocketPlaceError
 from meshnode.durable import StateError
-from meshnode.entering import enter
 from meshnode.events import ConfigInvalid, ConfigReloaded, LibraryMessage, NodeStopped
+from meshnode.joining.entering import enter
 from meshnode.logs import EventLog, LogFile, catch_library_logs
 from meshnode.node import Node, NodeFailed, Recent, Stop
 from meshnode.service import feed_watchdog, port_holder

@@ -1,7 +1,7 @@
 """Letting a node in without a token: six words that two screens show, and why nobody in between can choose them.
 
 What lives here: the commitment, the words, and the texts that carry them. What does not: who asks and who decides
-(`meshnode.admission.approving`, `meshnode.approval_seeking`). Nothing here reads a clock or draws randomness.
+(`meshnode.admission.approving`, `meshnode.joining.approval`). Nothing here reads a clock or draws randomness.
 
 The joiner J and the member M meet over a link on which each has proved its key to the other; but nothing tells J that
 this key is that of the member its operator means, nor M that J is the machine beside it. The two operators do, by

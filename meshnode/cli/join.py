@@ -14,7 +14,7 @@ from meshnode.exit_codes import BAD_USAGE
 
 if TYPE_CHECKING:
     from meshnode.config import NodeConfig
-    from meshnode.joining_alone import Joined
+    from meshnode.joining.alone import Joined
     from meshnode.lan import FoundMesh
 
 LOOK_S: Final = 3.0
@@ -75,7 +75,7 @@ def command(
 
 def _by_token(config: NodeConfig, join_file: Path | None) -> Joined:
     from meshnode.cli.run import token_of
-    from meshnode.joining_alone import join_alone
+    from meshnode.joining.alone import join_alone
 
     token = token_of(None, join_file) or token_of("-", None)
     assert token is not None, "stdin gives one or fails"
@@ -83,7 +83,7 @@ def _by_token(config: NodeConfig, join_file: Path | None) -> Joined:
 
 
 def _by_approval(config: NodeConfig, fingerprint: str | None, interfaces: tuple[str, ...]) -> Joined:
-    from meshnode.approval_seeking import seek_approval
+    from meshnode.joining.approval import seek_approval
 
     mesh = _chosen(_found(interfaces), fingerprint)
     member = mesh.members[0]

@@ -92,7 +92,7 @@ def _given(flags: dict[str, Any]) -> dict[str, object]:
 
 def token_of(join: str | None, join_file: Path | None) -> str | None:
     """The invite token from the flag, a file, stdin or the environment, in this order; None where none was given, and
-    empty where the variable is: `meshnode.entering.enter` says what that means."""
+    empty where the variable is: `meshnode.joining.entering.enter` says what that means."""
     if join is not None and join_file is not None:
         raise Failure("--join and --join-file are both given", "give one of them", BAD_USAGE)
     if join is not None and not join.strip():

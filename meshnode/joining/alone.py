@@ -1,6 +1,6 @@
 """Joining a mesh without running a node: the token is redeemed, the credential kept, and that is all.
 
-What lives here: `join_alone`. What does not: the way in (`meshnode.entering`). Called by `meshnode join`.
+What lives here: `join_alone`. What does not: the way in (`meshnode.joining.entering`). Called by `meshnode join`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from meshnode.admission import Admission
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress
 from meshnode.daemon import StartFailed, start_failures
-from meshnode.entering import enter
 from meshnode.events import Event, JoinAttempt
+from meshnode.joining.entering import enter
 from meshnode.logs import catch_library_logs
 from meshnode.state import StateDirectory
 from proto.credential import BadCredential

@@ -23,10 +23,10 @@ from meshnode.admission import AdmissionError, JoiningGate, explain, take_member
 from meshnode.config import NodeConfig
 from meshnode.config_values import SocketAddress
 from meshnode.daemon import StartFailed, start_failures
-from meshnode.entering import JoiningObserver
 from meshnode.events import Event
 from meshnode.identity import Identity
-from meshnode.joining_alone import Joined
+from meshnode.joining.alone import Joined
+from meshnode.joining.entering import JoiningObserver
 from meshnode.logs import catch_library_logs
 from meshnode.state import KnownPeer, StateDirectory
 from meshnode.transport.endpoint import Endpoint
