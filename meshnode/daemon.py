@@ -35,7 +35,7 @@ from meshnode.events import ConfigInvalid, ConfigReloaded, LibraryMessage, NodeS
 from meshnode.joining.entering import enter
 from meshnode.logs import EventLog, LogFile, catch_library_logs
 from meshnode.node import Node, NodeFailed, Recent, Stop
-from meshnode.service import feed_watchdog, port_holder
+from meshnode.service.notifying import feed_watchdog, port_holder
 from meshnode.state import StateDirectory
 from meshnode.transport.udp import ListenFailed
 

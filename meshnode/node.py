@@ -46,7 +46,7 @@ from meshnode.membership.settings import PRESETS
 from meshnode.mesh import Mesh
 from meshnode.planning import Questions
 from meshnode.reaching import Reaching
-from meshnode.service import port_holder, sd_notify
+from meshnode.service.notifying import port_holder, sd_notify
 from meshnode.splits import Splits
 from meshnode.state import StateDirectory
 from meshnode.transport.addresses import parse_address

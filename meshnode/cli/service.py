@@ -16,7 +16,7 @@ from meshnode.cli.output import print_json
 from meshnode.exit_codes import BAD_USAGE, UNREACHABLE
 
 if TYPE_CHECKING:
-    from meshnode.service_managers import ServiceManager
+    from meshnode.service.managers import ServiceManager
 
 Result = TypeVar("Result")
 
@@ -60,7 +60,7 @@ def install(
       meshnode service install --print
     """
     from meshnode.config import ConfigError, load_config
-    from meshnode.service_files import command_of
+    from meshnode.service.files import command_of
 
     _check_options(run_options)
     named = config_file or (Path(os.environ["MESHNODE_CONFIG"]) if os.environ.get("MESHNODE_CONFIG") else None)
@@ -151,8 +151,8 @@ def _program() -> list[str]:
 
 
 def _manager(name: str) -> ServiceManager:
-    from meshnode.service_files import NAME
-    from meshnode.service_managers import manager_here
+    from meshnode.service.files import NAME
+    from meshnode.service.managers import manager_here
 
     if not NAME.fullmatch(name):
         raise Failure(f"--name: found {name!r}, expected up to 32 of a-z, 0-9 and -", exit_code=BAD_USAGE)
@@ -160,7 +160,7 @@ def _manager(name: str) -> ServiceManager:
 
 
 def _carry_out(step: Callable[[], Result]) -> Result:
-    from meshnode.service_managers import ServiceFailed
+    from meshnode.service.managers import ServiceFailed
 
     try:
         return step()

@@ -19,7 +19,7 @@ from meshnode.doctor.state_files import StateFacts, check_state, look_at_state
 from meshnode.offers import survey
 from meshnode.resources import CapacitySource, FindingCode, MachineCapacity, Severity, SystemProbe
 from meshnode.resources.probe import HostMemory
-from meshnode.service import port_holder
+from meshnode.service.notifying import port_holder
 from meshnode.transport.addresses import parse_address
 from meshnode.transport.clock import boottime_s
 from meshnode.transport.udp import ListenFailed, bind_listeners

@@ -33,7 +33,7 @@ from meshnode.engine.weights.holders import nearest_holder, shared_weights
 from meshnode.engine.weights.source import StageWeights, WeightsSource, stage_weights
 from meshnode.events import ApiFailed, ApiListening, ApiUnavailable, Event
 from meshnode.membership.view import MeshView
-from meshnode.service import port_holder
+from meshnode.service.notifying import port_holder
 from meshnode.split import Gate, Held
 from meshnode.tunnel import Opening, Purpose, Tunnel, Tunnels, engine_admission
 from planner.plan import SplitPlan

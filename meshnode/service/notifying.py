@@ -1,7 +1,7 @@
 """What the process owes to whoever started it: readiness to systemd, and a port conflict that names its holder.
 
 What lives here: `sd_notify` (sd_notify(3): one datagram to `NOTIFY_SOCKET`), `feed_watchdog` and `port_holder`. What
-does not: the service manager's files (`meshnode.service_files`). Called by the daemon.
+does not: the service manager's files (`meshnode.service.files`). Called by the daemon.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.service import port_holder, sd_notify, watchdog_s
+from meshnode.service.notifying import port_holder, sd_notify, watchdog_s
 
 
 def test_readiness_reaches_the_service_manager(

@@ -1,6 +1,6 @@
 """The files by which a service manager starts a node of this user: a systemd user unit, a launchd agent.
 
-What lives here: their texts and places. What does not: talking to the managers (`meshnode.service_managers`), the
+What lives here: their texts and places. What does not: talking to the managers (`meshnode.service.managers`), the
 system-wide unit, which an administrator copies (`configs/meshnode.service`). Called by `meshnode service`.
 """
 

@@ -1,7 +1,7 @@
 """Installing a node as a service of this user, with systemd or launchd.
 
 What lives here: `ServiceManager`, its two kinds, and `manager_here`. What does not: the files' texts
-(`meshnode.service_files`) and the verb (`meshnode.cli.service`).
+(`meshnode.service.files`) and the verb (`meshnode.cli.service`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meshnode.service_files import MARK, agent_label, agent_place, agent_text, unit_place, unit_text
+from meshnode.service.files import MARK, agent_label, agent_place, agent_text, unit_place, unit_text
 
 ANSWER_TIMEOUT_S: Final = 200.0
 """Starting waits for the node's READY=1, at most as long as the unit lets it."""
