@@ -154,11 +154,12 @@ class Keeper:
     def _tell_change(self, capacity: MachineCapacity, before: MachineCapacity | None) -> None:
         declared = any(device.source is CapacitySource.DECLARED for device in capacity.devices)
         source = CapacitySource.DECLARED if declared else CapacitySource.MEASURED
-        old_bytes = 0 if before is None else before.usable_bytes
+        old_bytes, old_host_bytes = (0, 0) if before is None else (before.usable_bytes, before.host_usable_bytes)
         self._emit(
             CapacityChanged(
                 usable_bytes=capacity.usable_bytes, old_usable_bytes=old_bytes,
-                host_usable_bytes=capacity.host_usable_bytes, devices=len(capacity.devices), source=source.value,
+                host_usable_bytes=capacity.host_usable_bytes, old_host_usable_bytes=old_host_bytes,
+                devices=len(capacity.devices), source=source.value,
             )
         )  # fmt: skip
 

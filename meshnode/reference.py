@@ -115,6 +115,11 @@ def events_page() -> str:
         "(UTC), `level`, `event` (the name below) and the fields. Names and fields are stable: scripts may rely on",
         "them. Repeats of an event about one subject are folded into `log.folded`. No field ever holds a token or key.",
         "",
+        "Words that recur: `peer`, `node`, `coordinator` and the like are node ids, of which people see ten",
+        "characters. `incarnation` is a number that a node raises at each start, and to refute a suspicion: what it",
+        "said with a lower one is old. `generation` numbers the plans of splits: a worker obeys the highest. `found`",
+        "and `required` (or `expected`) are two facts that do not go together.",
+        "",
         "| event | level | meaning |",
         "|---|---|---|",
     ]

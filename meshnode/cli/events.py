@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
+import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import click
 
-from meshnode.cli.client import Json, client_of, json_option, node_options
+from meshnode.cli.client import ControlClient, Json, client_of, json_option, node_options
+from meshnode.cli.failures import Failure
 from meshnode.cli.output import printable
 
 _COLOURS = {"debug": "bright_black", "info": "green", "warning": "yellow", "error": "red"}
 _LEVELS = ("debug", "info", "warning", "error")
+ASK_AGAIN_S: Final = 1.0
 _HEAD = ("id", "timestamp", "level", "event")
-_ID = re.compile(r"\b([a-z2-7]{10})[a-z2-7]{42}\b")
+_ID = re.compile(r"\b[a-z2-7]{52}\b")
 
 
 @click.command(short_help="What happened, and with --follow what happens.")
@@ -38,6 +45,7 @@ def command(
     from urllib.parse import urlencode
 
     client = client_of(state_dir, config_file)
+    names = _Names(client)
     quietest = _LEVELS.index(level)
     if follow:
         found = client.events("/v1/events?" + urlencode({"name": name}))
@@ -46,27 +54,49 @@ def command(
     try:
         for event in found:
             if _LEVELS.index(event["level"]) >= quietest:
-                click.echo(json.dumps(event, ensure_ascii=False) if as_json else line_of(event))
+                click.echo(json.dumps(event, ensure_ascii=False) if as_json else line_of(event, names))
     except KeyboardInterrupt:
         click.echo()
 
 
-def line_of(event: Json) -> str:
-    """One event as people read it: local time, level, name, then its fields."""
+class _Names:
+    """What people call the nodes; asked for anew, not too often, when an id appears whose name is not known."""
+
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+        self._known: dict[str, str] = {}
+        self._asked_s = -math.inf
+
+    def __call__(self, node: str) -> str:
+        if node not in self._known and time.monotonic() > self._asked_s + ASK_AGAIN_S:
+            self._asked_s = time.monotonic()
+            with contextlib.suppress(Failure):  # the node stops: its last events are still worth a line
+                self._known.update(self._client.names())
+        return self._known.get(node, "")
+
+
+def line_of(event: Json, name_of: Callable[[str], str] = lambda node: "") -> str:
+    """One event as people read it: local time, level, name, then its fields; a node with its name."""
     stamp = event.get("timestamp")
-    time = datetime.fromisoformat(stamp).astimezone().strftime("%H:%M:%S") if stamp else " " * 8
+    at = datetime.fromisoformat(stamp).astimezone().strftime("%H:%M:%S") if stamp else " " * 8
     level = click.style(f"{event['level']:<7}", fg=_COLOURS[event["level"]])
-    fields = " ".join(f"{name}={_value(name, value)}" for name, value in event.items() if _is_shown(name, value))
-    return f"{time} {level} {event['event']:<20} {printable(fields)}"
+    shown = {name: value for name, value in event.items() if _is_shown(name, value)}
+    fields = " ".join(f"{name}={_value(name, value, name_of)}" for name, value in shown.items())
+    return f"{at} {level} {event['event']:<20} {printable(fields)}"
 
 
 def _is_shown(name: str, value: object) -> bool:
     return name not in _HEAD and value not in (None, "", [])
 
 
-def _value(name: str, value: object) -> str:
+def _value(name: str, value: object, name_of: Callable[[str], str]) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(_value(name, entry) for entry in value) + "]"
+        return "[" + ", ".join(_value(name, entry, name_of) for entry in value) + "]"
     if name.endswith("_bytes") and isinstance(value, int):
         return f"{value / 1e9:.1f}GB"
-    return _ID.sub(r"\1", str(value))
+    return _ID.sub(lambda found: _called(found[0], name_of), str(value))
+
+
+def _called(found: str, name_of: Callable[[str], str]) -> str:
+    name = name_of(found)
+    return f"{found[:10]} ({name})" if name else found[:10]

@@ -30,6 +30,7 @@ class CapacityChanged(Event):
     usable_bytes: int
     old_usable_bytes: int
     host_usable_bytes: int
+    old_host_usable_bytes: int
     devices: int
     source: str
 
@@ -46,7 +47,8 @@ class CapacityNone(Event):
 
 @dataclass(frozen=True)
 class CapacityWarning(Event):
-    """Something costs this machine memory that it could give, or promises memory that it has not."""
+    """Something costs this machine memory that it could give, or promises memory that it has not. `device` is the
+    device, or the setting, that it is about."""
 
     name: ClassVar[str] = "capacity.warning"
     level: ClassVar[Level] = Level.WARNING
@@ -56,7 +58,8 @@ class CapacityWarning(Event):
 
 @dataclass(frozen=True)
 class CapacityFinding(Event):
-    """Something learnt while looking at this machine's memory; nothing is wrong."""
+    """Something learnt while looking at this machine's memory; nothing is wrong. `device` is the device, or the
+    setting, that it is about."""
 
     name: ClassVar[str] = "capacity.finding"
     level: ClassVar[Level] = Level.INFO

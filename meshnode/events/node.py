@@ -112,7 +112,8 @@ class StateUnsaved(Event):
 
 @dataclass(frozen=True)
 class MeshCreated(Event):
-    """This node founded a mesh."""
+    """This node founded a mesh. `root_kept`: the key that can remove any member lies in its state directory (`meshnode
+    init --export-root` keeps it elsewhere)."""
 
     name: ClassVar[str] = "mesh.created"
     level: ClassVar[Level] = Level.INFO

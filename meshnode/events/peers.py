@@ -10,14 +10,14 @@ from meshnode.events.event import Event, Level
 
 @dataclass(frozen=True)
 class PeerJoined(Event):
-    """A node is known and alive for the first time."""
+    """A node is known and alive for the first time; `called` is what its owner calls the machine."""
 
     name: ClassVar[str] = "peer.joined"
     level: ClassVar[Level] = Level.INFO
     peer: str
+    called: str
     role: str
     incarnation: int
-    usable_bytes: int | None
 
 
 @dataclass(frozen=True)

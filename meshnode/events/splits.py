@@ -37,7 +37,8 @@ class SplitCandidates(Event):
 
 @dataclass(frozen=True)
 class SplitReady(Event):
-    """The members have settled."""
+    """The wait is over. `outcome`: the members have `settled`, the `deadline` came, or nobody was waited for
+    (`immediate`)."""
 
     name: ClassVar[str] = "split.ready"
     level: ClassVar[Level] = Level.INFO

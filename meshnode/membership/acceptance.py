@@ -117,7 +117,7 @@ class Acceptance:
         if node in self._board.links:
             entry.heard_at_s = now
         if floor is None:
-            self._board.emit(PeerJoined(node, str(role), part.incarnation, None))
+            self._board.emit(PeerJoined(node, part.name, str(role), part.incarnation))
         else:
             self._board.emit(PeerReturned(node, part.incarnation, floor.was.value, now - floor.since_s))
         self._gossip.learned(entry, signed, via, News.FRESH, now)

@@ -60,6 +60,8 @@ def test_event_line_shortens_ids_and_names_bytes() -> None:
              "usable_bytes": 80 * 10**9, "accusers": [node], "advice": ""}  # fmt: skip
     line = click.unstyle(line_of(event))
     assert line[9:] == "info    peer.joined          peer=mfrggzdfmz usable_bytes=80.0GB accusers=[mfrggzdfmz]"
+    line = click.unstyle(line_of(event, {node: "attic"}.__getitem__))
+    assert "peer=mfrggzdfmz (attic) usable_bytes=80.0GB accusers=[mfrggzdfmz (attic)]" in line
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h", 3600), ("7d", 604_800), ("90s", 90)])

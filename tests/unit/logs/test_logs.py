@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.events import CATALOGUE, Event, JoinFailed, LibraryMessage, PeerJoined, PeerUpdated, SplitShortfall
+from meshnode.events import (
+    CATALOGUE,
+    Event,
+    JoinFailed,
+    LibraryMessage,
+    PeerJoined,
+    PeerUpdated,
+    SplitReserved,
+    SplitShortfall,
+)
 from meshnode.logs import EventLog, LibraryHandler, LogFile, Record
 
 NODE = "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2q"
@@ -31,7 +40,7 @@ def a_log(directory: Path, clock: Clock | None = None, **options: str) -> tuple[
 
 
 def joined(peer: str = NODE) -> PeerJoined:
-    return PeerJoined(peer=peer, role="worker", incarnation=3, usable_bytes=74_600_000_000)
+    return PeerJoined(peer=peer, called="attic", role="worker", incarnation=3)
 
 
 def lines_of(file: Path) -> list[dict[str, object]]:
@@ -44,7 +53,7 @@ def test_away_from_a_terminal_each_event_is_one_json_line(tmp_path: Path) -> Non
     assert lines_of(file) == [
         {
             "timestamp": "2023-11-14T22:13:20.500Z", "level": "info", "event": "peer.joined",
-            "peer": NODE, "role": "worker", "incarnation": 3, "usable_bytes": 74_600_000_000,
+            "peer": NODE, "called": "attic", "role": "worker", "incarnation": 3,
         }
     ]  # fmt: skip
     assert list(lines_of(file)[0])[:3] == ["timestamp", "level", "event"]
@@ -53,9 +62,10 @@ def test_away_from_a_terminal_each_event_is_one_json_line(tmp_path: Path) -> Non
 def test_pretty_lines_shorten_ids_and_write_bytes_in_gb(tmp_path: Path) -> None:
     log, file = a_log(tmp_path, log_format="pretty")
     log.emit(joined())
+    log.emit(SplitReserved("m", NODE, 1, 0, 18, 74_600_000_000))
     line = file.read_text(encoding="utf-8")
-    assert "peer=mfrggzdfmz " in line
-    assert "usable_bytes=74.6GB" in line
+    assert "peer=mfrggzdfmz called=attic " in line
+    assert "reserved_bytes=74.6GB" in line
     assert "\x1b" not in line
 
 

@@ -32,7 +32,7 @@ def rules(oracle: Oracle) -> Rules:
         trust.sign_part(an_offer_of(PEER, version))
     rules = Rules(oracle.issued, {OBSERVER: 0, PEER: 1})
     rules.started(OBSERVER)
-    rules.check(OBSERVER, PeerJoined(PEER, "worker", 1, None), 0.0)
+    rules.check(OBSERVER, PeerJoined(PEER, "peer", "worker", 1), 0.0)
     return rules
 
 
@@ -53,7 +53,7 @@ def test_newer_parts_their_owner_signed_are_fine(rules: Rules) -> None:
         ((updated(2),), updated(2), "aged"),
         ((), updated(3), "forged"),
         ((), updated(1, incarnation=2), "forged"),
-        ((), PeerJoined(PEER, "worker", 1, None), "joined again"),
+        ((), PeerJoined(PEER, "peer", "worker", 1), "joined again"),
         ((), PeerSuspect(PEER, 0, OBSERVER, 1.0), "incarnation fell"),
         ((PeerDead(PEER, 3, (OBSERVER,), 1.0),), PeerReturned(PEER, 3, "dead", 1.0), "tombstone"),
         ((PeerLeft(PEER, 3),), PeerDead(PEER, 3, (OBSERVER,), 1.0), "left or died was examined"),
