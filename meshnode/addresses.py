@@ -17,7 +17,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from proto.parts import MAX_ADDRESSES
 
 MAX_OBSERVED = 4

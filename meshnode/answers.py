@@ -18,7 +18,7 @@ import psutil
 from meshnode import __version__
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
-from meshnode.config_json import config_json
+from meshnode.config.as_json import config_json
 from meshnode.control.approvals import Approvals
 from meshnode.control.members import Members
 from meshnode.control.metrics import EventCounts, Figures, metrics_text

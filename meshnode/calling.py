@@ -21,7 +21,7 @@ from typing import Final
 import anyio
 
 from meshnode.addresses import is_bridge
-from meshnode.config_values import WrongValue, socket_address
+from meshnode.config.values import WrongValue, socket_address
 from meshnode.events import Event, LanCalled, PeerCalled
 from meshnode.membership.view import MeshView, PathKind, Status
 from meshnode.mesh import Mesh

@@ -27,8 +27,8 @@ import anyio.abc
 
 from meshnode.admission import AdmissionError
 from meshnode.config import ConfigError, NodeConfig
-from meshnode.config_reload import Effect, compare, effect_of
-from meshnode.config_values import SocketAddress
+from meshnode.config.reload import Effect, compare, effect_of
+from meshnode.config.values import SocketAddress
 from meshnode.control.place import SocketPlaceError
 from meshnode.durable import StateError
 from meshnode.events import ConfigInvalid, ConfigReloaded, LibraryMessage, NodeStopped

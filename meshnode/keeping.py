@@ -16,7 +16,7 @@ import anyio.to_thread
 from meshnode.addresses import interface_addresses, own_addresses
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
-from meshnode.config_values import SocketAddress, socket_address
+from meshnode.config.values import SocketAddress, socket_address
 from meshnode.confirming import confirmation
 from meshnode.durable import StateError
 from meshnode.events import (

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final
 
-from meshnode.config_values import SocketAddress, socket_address
+from meshnode.config.values import SocketAddress, socket_address
 from meshnode.durable import StateError
 from meshnode.events import Event, NodePortChanged, StateUnsaved
 from meshnode.state import StateDirectory

@@ -24,7 +24,7 @@ from meshnode.admission import Admission, MemberGate, MemberTrust
 from meshnode.answers import Answers, Examine
 from meshnode.calling import Calling
 from meshnode.config import NodeConfig
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from meshnode.control.access import TokenGate, ensure_token
 from meshnode.control.app import control_app
 from meshnode.control.live import Live

@@ -14,8 +14,8 @@ from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
-from meshnode.config_keys import SETTINGS, Setting
-from meshnode.config_reload import effect_of
+from meshnode.config.keys import SETTINGS, Setting
+from meshnode.config.reload import effect_of
 from meshnode.events import CATALOGUE, Event
 
 _EXAMPLE_HEAD = """\
@@ -65,7 +65,7 @@ def config_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made from the code (`meshnode/config_keys.py`); `make docs` makes it anew.",
+        "Made from the code (`meshnode/config/keys.py`); `make docs` makes it anew.",
         "",
         "A flag of `meshnode run` beats the environment, the environment beats the TOML file, the file beats the",
         "default. The file is the one named by `--config` or `MESHNODE_CONFIG`, else",

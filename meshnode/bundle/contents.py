@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from meshnode import __version__
 from meshnode.config import NodeConfig
-from meshnode.config_json import config_json
-from meshnode.config_keys import ENVIRONMENT_PREFIX
+from meshnode.config.as_json import config_json
+from meshnode.config.keys import ENVIRONMENT_PREFIX
 from proto.versions import OURS, STAGE_PROTOCOL_GENERATION
 
 Json = dict[str, Any]

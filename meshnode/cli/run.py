@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from meshnode.cli.failures import Failure
-from meshnode.config_keys import SETTINGS, Setting
+from meshnode.config.keys import SETTINGS, Setting
 from meshnode.exit_codes import BAD_USAGE
 
 MAX_TOKEN_FILE_BYTES = 16_384

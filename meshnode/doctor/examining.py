@@ -13,7 +13,7 @@ from anyio import to_thread
 from meshnode import __version__
 from meshnode.addresses import InterfaceAddress, interface_addresses
 from meshnode.config import NodeConfig
-from meshnode.config_values import socket_address
+from meshnode.config.values import socket_address
 from meshnode.control.ring import EventRing
 from meshnode.control.shapes import Json
 from meshnode.doctor.engines import EngineBounds, EngineFacts, check_engines

@@ -13,7 +13,7 @@ import anyio
 
 from meshnode.admission import Admission
 from meshnode.config import NodeConfig
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from meshnode.daemon import StartFailed, start_failures
 from meshnode.events import Event, JoinAttempt
 from meshnode.joining.entering import enter

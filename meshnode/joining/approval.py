@@ -21,7 +21,7 @@ from anyio import to_thread
 
 from meshnode.admission import AdmissionError, JoiningGate, explain, take_membership
 from meshnode.config import NodeConfig
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from meshnode.daemon import StartFailed, start_failures
 from meshnode.events import Event
 from meshnode.identity import Identity

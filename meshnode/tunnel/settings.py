@@ -1,6 +1,6 @@
 """Every tunable of tunnels, each with its trade-off.
 
-What lives here: `TunnelSettings`. What does not: what the operator sets (`meshnode.config_keys`), which the daemon
+What lives here: `TunnelSettings`. What does not: what the operator sets (`meshnode.config.keys`), which the daemon
 turns into this.
 """
 

@@ -12,7 +12,7 @@ import pytest
 from making_links import ALab, Watch, an_identity
 
 from meshnode.admission.gate import JoiningGate
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from meshnode.events import Event, NodePortChanged
 from meshnode.listening import listening
 from meshnode.state import StateDirectory

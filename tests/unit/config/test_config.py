@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from meshnode.config import ConfigError, load_config
-from meshnode.config_keys import SETTINGS, NodeConfig
-from meshnode.config_values import SocketAddress
+from meshnode.config.keys import SETTINGS, NodeConfig
+from meshnode.config.values import SocketAddress
 from meshnode.reference import config_page, example_config
 
 EXAMPLE = Path(__file__).parents[3] / "configs" / "node.example.toml"

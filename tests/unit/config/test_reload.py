@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshnode.config import NodeConfig
-from meshnode.config_json import config_json
-from meshnode.config_keys import SETTINGS
-from meshnode.config_reload import AT_ONCE, LATER, Changes, Effect, compare, effect_of
+from meshnode.config.as_json import config_json
+from meshnode.config.keys import SETTINGS
+from meshnode.config.reload import AT_ONCE, LATER, Changes, Effect, compare, effect_of
 
 
 def test_every_key_named_exists_and_has_one_kind() -> None:

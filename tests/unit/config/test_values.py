@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnode import config_values as values
-from meshnode.config_values import SocketAddress, WrongValue, parse_size
+from meshnode.config import values
+from meshnode.config.values import SocketAddress, WrongValue, parse_size
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshnode.addresses import InterfaceAddress, interface_addresses, own_addresses
-from meshnode.config_values import SocketAddress
+from meshnode.config.values import SocketAddress
 from proto.parts import MAX_ADDRESSES
 
 EVERYWHERE = SocketAddress("::", 4411)

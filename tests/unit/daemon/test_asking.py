@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from meshnode import config_keys
 from meshnode.asking import DEFAULTS, parse_wish
 from meshnode.cli import wishes
+from meshnode.config import keys
 from meshnode.planning import plan_or_refusal
 from meshnode.split import PlanRefused
 from planner import InvalidPlanInput, Objective, TargetPolicy
@@ -68,7 +68,7 @@ def test_types_of_k_and_v_go_before_the_type_of_both(
 
 
 def test_command_line_and_config_know_every_cache_type() -> None:
-    assert config_keys.CACHE_TYPES == wishes.CACHE_TYPES == tuple(CacheType)
+    assert keys.CACHE_TYPES == wishes.CACHE_TYPES == tuple(CacheType)
 
 
 def test_fields_of_others_are_let_pass_only_where_named() -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshnode.cli import verbs
-from meshnode.config_keys import SETTINGS
+from meshnode.config.keys import SETTINGS
 from meshnode.events import CATALOGUE
 from meshnode.readiness.reasons import ReasonCode
 from meshnode.reference import pages

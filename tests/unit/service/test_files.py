@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.config_keys import SETTINGS
+from meshnode.config.keys import SETTINGS
 from meshnode.service.files import MARK, agent_text, command_of, unit_place, unit_text
 
 ROOT = Path(__file__).parents[3]

@@ -1,7 +1,7 @@
 """How a single value of the configuration is read: from TOML (already typed) or from text (environment, flag).
 
 What lives here: the parsers, one per kind of value, what each takes in the words of a flag's help, and `parse_size`,
-which every input of bytes goes through. What does not: which keys there are (`meshnode.config_keys`). A parser returns
+which every input of bytes goes through. What does not: which keys there are (`meshnode.config.keys`). A parser returns
 the typed value or raises `WrongValue`, which says what would be right; the caller knows the key and the place and makes
 the whole sentence.
 """

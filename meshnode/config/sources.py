@@ -1,7 +1,7 @@
 """Where a node's configuration comes from: flags beat environment (`MESHNODE_*`) beat the TOML file beat the defaults.
 
-What lives here: `load_config`, its one error, and the XDG places. What does not: the keys (`meshnode.config_keys`), and
-how a single value is read (`meshnode.config_values`). Called by `meshnode run` and, for the state directory and the
+What lives here: `load_config`, its one error, and the XDG places. What does not: the keys (`meshnode.config.keys`), and
+how a single value is read (`meshnode.config.values`). Called by `meshnode run` and, for the state directory and the
 control socket, by every other verb.
 """
 
@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from meshnode.config_keys import ENVIRONMENT_PREFIX, SETTINGS, NodeConfig, Setting
-from meshnode.config_values import WrongValue
-
-__all__ = ["ConfigError", "NodeConfig", "default_config_file", "default_state_dir", "load_config", "nearest_key"]
+from meshnode.config.keys import ENVIRONMENT_PREFIX, SETTINGS, NodeConfig, Setting
+from meshnode.config.values import WrongValue
 
 OTHER_VARIABLES: Final = frozenset({"MESHNODE_CONFIG", "MESHNODE_JOIN"})
 """Variables of the command line that are no configuration keys."""

@@ -1,7 +1,7 @@
 """The keys of a node's configuration: each field of `NodeConfig` carries its own documentation.
 
-What lives here: `NodeConfig`, `Setting` and `SETTINGS`. What does not: where values come from (`meshnode.config`) and
-how a single one is read (`meshnode.config_values`).
+What lives here: `NodeConfig`, `Setting` and `SETTINGS`. What does not: where values come from
+(`meshnode.config.sources`) and how a single one is read (`meshnode.config.values`).
 
 One flat table on purpose: a key has the same name in the file (`max_memory`), in the environment
 (`MESHNODE_MAX_MEMORY`) and as a flag (`--max-memory`).
@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Final, get_args, get_origin, get_type_hints
 
-from meshnode import config_values as values
-from meshnode.config_values import Parser, SocketAddress, StaticPeer
+from meshnode.config import values
+from meshnode.config.values import Parser, SocketAddress, StaticPeer
 
 ENVIRONMENT_PREFIX: Final = "MESHNODE_"
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

@@ -1,6 +1,6 @@
 """The configuration in force as plain JSON, for `/v1/config` and the support bundle.
 
-What lives here: `config_json`. What does not: the keys (`meshnode.config_keys`). Of a secret it only says
+What lives here: `config_json`. What does not: the keys (`meshnode.config.keys`). Of a secret it only says
 that it is set.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from meshnode.config import NodeConfig
+from meshnode.config.keys import NodeConfig
 from meshnode.redaction import BLOT, SECRET_NAMES
 
 

@@ -1,8 +1,8 @@
 """What a changed configuration can change in a running node (SIGHUP), and what waits for its next start.
 
 What lives here: the keys of each kind, `compare` and `Changes`. What does not: reading the configuration
-(`meshnode.config`), and the rooms that take it (`Node.reconfigure`). Called by the daemon; the reference page of the
-configuration says for each key which kind it is.
+(`meshnode.config.sources`), and the rooms that take it (`Node.reconfigure`). Called by the daemon; the reference page
+of the configuration says for each key which kind it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-from meshnode.config import NodeConfig
+from meshnode.config.keys import NodeConfig
 from meshnode.redaction import BLOT, SECRET_NAMES
 
 
