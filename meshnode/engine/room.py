@@ -1,7 +1,7 @@
 """The engine room of a node: runs its stages and models, and answers clients. Nodes without an engine only do the last.
 
 What lives here: `EngineRoom`, the node's `StageRunner`. What does not: decisions about splits (`meshnode.split`), and
-each single part: `stages` (this node as a worker), `models` (as a coordinator), `gateway` and `api_gate` (for clients).
+each single part: `stage` (this node as a worker), `runs` (as a coordinator), `api` (for clients).
 Made and run by the node; told of plans by `meshnode.splits`.
 """
 

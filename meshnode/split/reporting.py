@@ -1,7 +1,7 @@
 """Plans and shortfalls as events: the planner's own figures and words.
 
 What lives here: `planned_event`, `replanned_event`, `shortfall_event`. What does not: the plan and the report
-(`planner`), and when they are said (`meshnode.split.pursuit`, `meshnode.split.asking`).
+(`planner`), and when they are said (`meshnode.split.pursuit`, `meshnode.split.inquiring`).
 """
 
 from __future__ import annotations

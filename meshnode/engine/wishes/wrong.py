@@ -1,6 +1,6 @@
 """The error of a request that can't be answered as it is.
 
-What lives here: `WrongWish`, `shown`. What does not: the checks (`wishes`, `chat_wishes`).
+What lives here: `WrongWish`, `shown`. What does not: the checks (`completion`, `chat`).
 """
 
 from __future__ import annotations
