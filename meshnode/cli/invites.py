@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
-from meshnode.cli.output import print_json, print_table
+from meshnode.cli.output import node_text, print_json, print_table
 
 ID_LENGTH = 12
 """Enough of a token's id to name it; --json has the whole."""
@@ -28,7 +29,8 @@ def command(ctx: click.Context, state_dir: Path | None, config_file: Path | None
     ctx.obj = (state_dir, config_file)
     if ctx.invoked_subcommand is not None:
         return
-    answer = client_of(state_dir, config_file).get("/v1/invites")
+    client = client_of(state_dir, config_file)
+    answer = client.get("/v1/invites")
     if as_json:
         print_json(answer)
         return
@@ -36,7 +38,8 @@ def command(ctx: click.Context, state_dir: Path | None, config_file: Path | None
         click.echo("this node has issued no tokens; `meshnode invite` makes one")
         return
     columns = ("ID", "ROLE", "MAY INVITE", "USES LEFT", "EXPIRES", "STATE", "JOINED")
-    rows = [_row(one) for one in answer["invites"]]
+    names = client.names()
+    rows = [_row(one, names) for one in answer["invites"]]
     print_table(columns, rows, spare=("MAY INVITE", "ROLE"), prose=frozenset({"JOINED"}))
 
 
@@ -62,9 +65,9 @@ def revoke(
     click.echo(f"token {answer['token_id']} is revoked")
 
 
-def _row(invite: Json) -> tuple[str, ...]:
+def _row(invite: Json, names: Mapping[str, str]) -> tuple[str, ...]:
     uses = "unlimited" if invite["uses"] is None else f"{invite['uses_left']} of {invite['uses']}"
-    joined = ", ".join(node[:10] for node in invite["redeemed_by"]) or "-"
+    joined = ", ".join(node_text(node, names) for node in invite["redeemed_by"]) or "-"
     may_invite = "yes" if invite["may_invite"] else "no"
     token_id = invite["token_id"][:ID_LENGTH]
     return (token_id, invite["role"], may_invite, uses, invite["expires_at"], invite["state"], joined)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
 from meshnode.cli.failures import Failure
-from meshnode.cli.output import NOTHING, gigabytes, print_json, print_table, printable
+from meshnode.cli.output import NOTHING, gigabytes, node_text, print_json, print_table, printable
 from meshnode.exit_codes import BAD_USAGE, UNREACHABLE
 
 
@@ -27,7 +28,8 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
       meshnode models --json | jq -r '.models[].ref'
     """
     try:
-        answer = {"running": True, **client_of(state_dir, config_file).get("/v1/models")}
+        client = client_of(state_dir, config_file)
+        answer = {"running": True, **client.get("/v1/models")}
     except Failure as failure:
         if failure.exit_code != UNREACHABLE:
             raise
@@ -41,7 +43,8 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
         _print_files(answer)
     elif answer["models"]:
         columns = ("MODEL", "KIND", "WANTED BY", "COMPLETE AT", "HELD")
-        print_table(columns, [_row(model) for model in answer["models"]], prose=frozenset(columns[2:]))
+        names = client.names()
+        print_table(columns, [_row(model, names) for model in answer["models"]], prose=frozenset(columns[2:]))
     else:
         click.echo("no node of the mesh holds or wants a model; `model_dirs` and `models` in the config say so")
     if answer["profiles"]:
@@ -77,11 +80,11 @@ def _print_files(answer: Json) -> None:
         click.echo(f"no model files in {within}" if within else "no model files: the config names no `model_dirs`")
 
 
-def _row(model: Json) -> tuple[str, ...]:
+def _row(model: Json, names: Mapping[str, str]) -> tuple[str, ...]:
     def nodes(ids: list[str]) -> str:
-        return ", ".join(node[:10] for node in ids) or NOTHING
+        return ", ".join(node_text(node, names) for node in ids) or NOTHING
 
-    held = [_held(holder) for holder in model["holders"]]
+    held = [f"{node_text(holder['node'], names)} {_held(holder)}" for holder in model["holders"]]
     kind = "profile" if model["is_profile"] else "files"
     return (model["ref"], kind, nodes(model["wanted_by"]), nodes(model["complete_at"]), "; ".join(held) or NOTHING)
 
@@ -91,5 +94,5 @@ def _held(holder: Json) -> str:
     cached, fetched = holder["cached_bytes"], holder.get("fetched") or ()
     layers = ", ".join(f"{each['layer_start']}-{each['layer_end'] - 1}" for each in fetched)
     if layers and not cached:
-        return f"{holder['node'][:10]} layers {layers} fetched"
-    return f"{holder['node'][:10]} {'unknown' if cached is None else gigabytes(cached)}"
+        return f"layers {layers} fetched"
+    return "unknown" if cached is None else gigabytes(cached)

@@ -7,7 +7,7 @@ printed. An unknown figure is a dash or the word `unknown`, never 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOTHING = "-"
+ID_LENGTH = 52
+SHORT_LENGTH = 10
 LEAST_ESTIMATE_MS = 5.0
 LEAST_SHOWN_MS = 0.05
 """What rounds to 0.0 with one digit: no path takes nothing."""
@@ -104,6 +106,13 @@ def _width(kept: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[
 def printable(text: str) -> str:
     """`text` without control characters: a peer's name must not move the cursor or colour the terminal."""
     return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+
+
+def node_text(node: str, names: Mapping[str, str]) -> str:
+    """`mfrggzdfmz (attic)`; a node of a nodes file keeps its whole id."""
+    shown = node[:SHORT_LENGTH] if len(node) == ID_LENGTH else node
+    name = names.get(node, "")
+    return printable(f"{shown} ({name})" if name else shown)
 
 
 def gigabytes(count: int | None) -> str:

@@ -13,11 +13,18 @@ import click
 
 from meshnode.cli.client import Json
 from meshnode.cli.explain_text import print_explanation
-from meshnode.cli.output import NOTHING, estimate, gigabytes, print_table, printable
+from meshnode.cli.output import (
+    ID_LENGTH,
+    NOTHING,
+    SHORT_LENGTH,
+    estimate,
+    gigabytes,
+    node_text,
+    print_table,
+    printable,
+)
 from meshnode.exit_codes import DONE, QUORUM_NOT_REACHED, SHORTFALL
 
-ID_LENGTH = 52
-SHORT_LENGTH = 10
 _ID = re.compile(r"\b[a-z2-7]{52}\b")
 _SHORT_ID = re.compile(r"\b[a-z2-7]{10}\b")
 
@@ -39,13 +46,6 @@ def print_outcome(outcome: Json, names: Mapping[str, str] | None = None) -> int:
         return QUORUM_NOT_REACHED
     _print_shortfall(outcome, known)
     return SHORTFALL
-
-
-def node_text(node: str, names: Mapping[str, str]) -> str:
-    """`mfrggzdfmz (attic)`; a node of a nodes file keeps its whole id."""
-    shown = node[:SHORT_LENGTH] if len(node) == ID_LENGTH else node
-    name = names.get(node, "")
-    return printable(f"{shown} ({name})" if name else shown)
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:

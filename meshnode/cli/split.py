@@ -28,7 +28,8 @@ _CODES = {"plan": DONE, "shortfall": SHORTFALL, "quorum_not_reached": QUORUM_NOT
     help="Decide with what is there after this long. Default: the config's.",
 )
 @click.option("--force-split", is_flag=True, default=None,
-              help="Plan it over the mesh even where this node holds it alone.")  # fmt: skip
+              help="Plan it over the mesh even where this node holds it alone; --min-stages 2 also excludes a plan with"
+              " one stage.")  # fmt: skip
 @node_options
 @json_option
 def command(

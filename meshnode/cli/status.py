@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from meshnode.cli.client import Json, client_of, json_option, node_options
-from meshnode.cli.output import duration, gigabytes, print_json, printable
+from meshnode.cli.output import duration, gigabytes, node_text, print_json, printable
 from meshnode.resources.sizes import amount
 
 CAUSE_CHARACTERS = 100
@@ -24,15 +25,16 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool) -> 
       meshnode status
       meshnode status --json | jq .mesh.nodes
     """
-    status = client_of(state_dir, config_file).get("/v1/status")
+    client = client_of(state_dir, config_file)
+    status = client.get("/v1/status")
     if as_json:
         print_json(status)
         return
-    for label, text in _lines(status):
+    for label, text in _lines(status, client.names()):
         click.echo(f"{label:<11}{printable(text)}")
 
 
-def _lines(status: Json) -> list[tuple[str, str]]:
+def _lines(status: Json, names: Mapping[str, str]) -> list[tuple[str, str]]:
     mesh = status["mesh"]
     name = f" ({status['name']})" if status["name"] else ""
     draining = ", draining: takes no new stages" if status.get("draining") else ""
@@ -46,17 +48,20 @@ def _lines(status: Json) -> list[tuple[str, str]]:
         ("nodes", _counts(mesh["nodes"], "alive")),
         ("links", _counts(mesh["links"], "direct")),
         ("memory", f"{gigabytes(mesh['usable_bytes'])} usable in the mesh{declared}{unknown}"),
-        ("splits", ", ".join(_split(split) for split in status["splits"] if not _is_own(split, status)) or "none"),
+        (
+            "splits",
+            ", ".join(_split(split, names) for split in status["splits"] if not _is_own(split, status)) or "none",
+        ),
         *((("engine", status["engine"] or "none: plans only"),) if "engine" in status else ()),
         *((("models at", status["api"]),) if status.get("api") else ()),
         *((("models at", f"no address: {status['api_problem']}"),) if status.get("api_problem") else ()),
-        *_tunnels(status.get("tunnels")),
+        *_tunnels(status.get("tunnels"), names),
         *(("unreadable", each["problem"]) for each in status.get("unreadable_models", ())),
         ("state", status["state_directory"]),
     ]
 
 
-def _tunnels(tunnels: Json | None) -> list[tuple[str, str]]:
+def _tunnels(tunnels: Json | None, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """One line in all, and one for each peer and purpose that has some open; an earlier version's daemon has none."""
     if tunnels is None:
         return []
@@ -68,7 +73,8 @@ def _tunnels(tunnels: Json | None) -> list[tuple[str, str]]:
     lines = [("tunnels", f"{len(tunnels['open'])} open, taken over {taken}")]
     for (peer, purpose, carrier), members in groups.items():
         sent, received = (amount(sum(each[f"{way}_bytes"] for each in members)) for way in ("sent", "received"))
-        lines.append(("", f"{len(members)} for {purpose} with {peer[:10]} over {carrier}: {sent} out, {received} in"))
+        with_peer = f"with {node_text(peer, names)} over {carrier}"
+        lines.append(("", f"{len(members)} for {purpose} {with_peer}: {sent} out, {received} in"))
     return lines
 
 
@@ -81,11 +87,12 @@ def _is_own(split: Json, status: Json) -> bool:
     return split["state"] == "stage" and bool(split["coordinator"] == status["node"])
 
 
-def _split(split: Json) -> str:
-    """`m: loading 42% of 0.2GB`, `m: layers 6 to 12 for attic`, `m: short`."""
+def _split(split: Json, names: Mapping[str, str]) -> str:
+    """`m: loading 42% of 0.2GB`, `m: layers 6-11 for mfrggzdfmz (attic)`, `m: short`."""
     model, run = split["model"], split.get("run") or {}
     if split["state"] == "stage":
-        return f"{model}: layers {split['layer_start']} to {split['layer_end']} for {split['coordinator'][:10]}"
+        layers = f"layers {split['layer_start']}-{split['layer_end'] - 1}"
+        return f"{model}: {layers} for {node_text(split['coordinator'], names)}"
     if split["state"] == "running" and run:
         return f"{model}: {run.get('progress') or run['state']}{_replanned(split)}"
     why = split.get("problem") or _shortfall(split)

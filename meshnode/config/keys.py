@@ -309,7 +309,8 @@ class NodeConfig:
     )] = ()  # fmt: skip
     force_split: Annotated[bool, Key(
         _READY, values.boolean,
-        "Split a model over the mesh even where this node holds it alone.",
+        "Plan a model over the mesh even where this node holds it alone. The best plan may still be one node: then no"
+        " other is known to make it faster.",
         example="true",
     )] = False  # fmt: skip
 

@@ -65,6 +65,20 @@ def test_name_that_is_listed_is_one_that_can_be_planned(config_file: Path, tmp_p
 
 def test_layers_that_a_node_fetched_and_keeps_are_shown_as_such() -> None:
     holder = {"node": "a" * 52, "cached_bytes": 0, "fetched": [{"layer_start": 0, "layer_end": 8}]}
-    assert models._held(holder) == "aaaaaaaaaa layers 0-7 fetched"
-    assert models._held(holder | {"fetched": []}) == "aaaaaaaaaa 0.0GB"
-    assert models._held(holder | {"cached_bytes": 2 * 10**9}) == "aaaaaaaaaa 2.0GB"
+    assert models._held(holder) == "layers 0-7 fetched"
+    assert models._held(holder | {"fetched": []}) == "0.0GB"
+    assert models._held(holder | {"cached_bytes": 2 * 10**9}) == "2.0GB"
+
+
+def test_nodes_of_a_model_are_shown_by_name() -> None:
+    node, other = "a" * 52, "b" * 52
+    holder = {"node": node, "cached_bytes": 2 * 10**9}
+    model = {"ref": "m", "is_profile": False, "wanted_by": [node, other], "complete_at": [node], "holders": [holder]}
+    wanted = "aaaaaaaaaa (attic), bbbbbbbbbb"
+    assert models._row(model, {node: "attic"}) == (
+        "m",
+        "files",
+        wanted,
+        "aaaaaaaaaa (attic)",
+        "aaaaaaaaaa (attic) 2.0GB",
+    )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from meshnode.cli.plan_text import node_text, print_outcome
+from meshnode.cli.output import node_text
+from meshnode.cli.plan_text import print_outcome
 
 NODE = "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2q"
 OTHER = "z" * 52
