@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from meshnode.events import Event, Level, LibraryMessage
 from meshnode.folding import Folder
 from meshnode.redaction import redact_fields
+from meshnode.resources.sizes import amount
 
 
 @contextmanager
@@ -200,7 +201,7 @@ def _field_for_people(name: str, value: object) -> object:
     if isinstance(value, list):
         return [_field_for_people(name, entry) for entry in value]
     if name.endswith("_bytes") and isinstance(value, int):
-        return f"{value / 1e9:.1f}GB"
+        return amount(value)
     return value
 
 

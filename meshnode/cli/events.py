@@ -17,6 +17,7 @@ import click
 from meshnode.cli.client import ControlClient, Json, client_of, json_option, node_options
 from meshnode.cli.failures import Failure
 from meshnode.cli.output import printable
+from meshnode.resources.sizes import amount
 
 _COLOURS = {"debug": "bright_black", "info": "green", "warning": "yellow", "error": "red"}
 _LEVELS = ("debug", "info", "warning", "error")
@@ -93,7 +94,7 @@ def _value(name: str, value: object, name_of: Callable[[str], str]) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_value(name, entry, name_of) for entry in value) + "]"
     if name.endswith("_bytes") and isinstance(value, int):
-        return f"{value / 1e9:.1f}GB"
+        return amount(value)
     return _ID.sub(lambda found: _called(found[0], name_of), str(value))
 
 

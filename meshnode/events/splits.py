@@ -138,7 +138,7 @@ class SplitFenced(Event):
 
 @dataclass(frozen=True)
 class SplitReserved(Event):
-    """This worker holds bytes for a stage."""
+    """This node holds bytes for a stage, or, without layers, for coordinating."""
 
     name: ClassVar[str] = "split.reserved"
     level: ClassVar[Level] = Level.INFO

@@ -60,6 +60,7 @@ def test_event_line_shortens_ids_and_names_bytes() -> None:
              "usable_bytes": 80 * 10**9, "accusers": [node], "advice": ""}  # fmt: skip
     line = click.unstyle(line_of(event))
     assert line[9:] == "info    peer.joined          peer=mfrggzdfmz usable_bytes=80.0GB accusers=[mfrggzdfmz]"
+    assert "usable_bytes=2.3MB" in line_of(event | {"usable_bytes": 2_300_000}), "0.0GB would read as none"
     line = click.unstyle(line_of(event, {node: "attic"}.__getitem__))
     assert "peer=mfrggzdfmz (attic) usable_bytes=80.0GB accusers=[mfrggzdfmz (attic)]" in line
 

@@ -66,6 +66,8 @@ def test_pretty_lines_shorten_ids_and_write_bytes_in_gb(tmp_path: Path) -> None:
     line = file.read_text(encoding="utf-8")
     assert "peer=mfrggzdfmz called=attic " in line
     assert "reserved_bytes=74.6GB" in line
+    log.emit(SplitReserved("m", NODE, 1, 0, 18, 2_300_000))
+    assert "reserved_bytes=2.3MB" in file.read_text(encoding="utf-8"), "0.0GB would read as none"
     assert "\x1b" not in line
 
 
