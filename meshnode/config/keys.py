@@ -360,7 +360,8 @@ class NodeConfig:
         _CONTROL, values.path,
         "The Unix socket that the other verbs talk to. Its directory is made with mode 0700.",
         example='"/run/meshnode/control.sock"',
-        default_text="$XDG_RUNTIME_DIR/meshnode/<hash of state_dir>/control.sock", takes="FILE",
+        default_text="$XDG_RUNTIME_DIR/meshnode/<hash of state_dir>/control.sock, else below /tmp/meshnode-<uid>",
+        takes="FILE",
     )] = None  # fmt: skip
     control_tcp: Annotated[SocketAddress | None, Key(
         _CONTROL, values.loopback_address,

@@ -80,9 +80,9 @@ def _path_mtu(peer: PeerFacts) -> Finding:
     mtu = peer.largest_bytes + headers
     if mtu < MIN_PATH_MTU_BYTES:
         advice = "raise the MTU of the tunnel or VPN in between: others need 1,280"
-        return Finding("path_mtu", Grade.WARNING, peer.called, checked, f"{mtu} bytes", advice)
+        return Finding("path_mtu", Grade.WARNING, peer.called, checked, f"{mtu:,} bytes", advice)
     note = "or more" if mtu >= ETHERNET_MTU_BYTES else "(a tunnel, VPN or DSL line is in between; links need 1,228)"
-    return Finding("path_mtu", Grade.OK, peer.called, checked, f"{mtu} bytes {note}")
+    return Finding("path_mtu", Grade.OK, peer.called, checked, f"{mtu:,} bytes {note}")
 
 
 def _listed(addresses: Sequence[str]) -> str:

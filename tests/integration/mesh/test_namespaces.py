@@ -97,7 +97,7 @@ def test_doctor_tells_a_shut_port_a_narrow_line_and_an_advertised_bridge(nodes: 
     assert (to_study["grade"], to_loft["grade"]) == ("warning", "ok")
     assert "packets from here don't reach it by themselves" in to_study["found"]
     assert "open its UDP port in the firewall" in to_study["advice"]
-    assert by_check["path_mtu", "loft"]["found"].startswith("1400 bytes")
+    assert by_check["path_mtu", "loft"]["found"].startswith("1,400 bytes")
     assert by_check["nat", "this"]["found"] == "none: peers see an address of this machine"
     seen_by_study = {one["subject"].partition(" ")[0]: one for one in study.json("doctor", code=1)["findings"]
                      if one["check"] == "reachability"}  # fmt: skip

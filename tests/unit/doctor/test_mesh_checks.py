@@ -75,16 +75,18 @@ def test_each_direction_of_a_path_is_judged_and_advised(facts: dict[str, object]
 @pytest.mark.parametrize(
     ("largest_bytes", "address", "grade", "found"),
     [
-        (1472, "192.168.1.11:4411", Grade.OK, "1500 bytes or more"),
-        (1452, "[2001:db8::1]:4411", Grade.OK, "1500 bytes or more"),
-        (1372, "192.168.1.11:4411", Grade.OK, "1400 bytes (a tunnel"),
-        (1232, "192.168.1.11:4411", Grade.WARNING, "1260 bytes"),
+        (1472, "192.168.1.11:4411", Grade.OK, "1,500 bytes or more"),
+        (1452, "[2001:db8::1]:4411", Grade.OK, "1,500 bytes or more"),
+        (1372, "192.168.1.11:4411", Grade.OK, "1,400 bytes (a tunnel"),
+        (1232, "192.168.1.11:4411", Grade.WARNING, "1,260 bytes"),
         (0, "192.168.1.11:4411", Grade.OK, "unknown"),
     ],
 )
 def test_path_mtu_counts_the_headers_of_its_family(largest_bytes: int, address: str, grade: Grade, found: str) -> None:
     finding = the("path_mtu", a_mesh(a_peer(largest_bytes=largest_bytes, link_address=address)))
     assert (finding.grade, finding.found.startswith(found)) == (grade, True), finding
+    tried = "1,248 to 1,520" if address.startswith("[") else "1,228 to 1,500"
+    assert f"{tried} bytes with its headers" in finding.checked, "in the same bytes as what was found"
 
 
 @pytest.mark.parametrize(
