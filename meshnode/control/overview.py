@@ -15,6 +15,7 @@ from typing import Final
 from meshnode.control.shapes import Json, device_of, in_order, mesh_models_of, summary_of, who_is
 from meshnode.control.surface import ControlSurface
 from meshnode.membership.view import MeshView, NodeView, RttFigure, RttSource, Status
+from proto.ids import NodeId
 
 MAX_GRID: Final = 128
 """Nodes in the RTT grid: 16,384 figures, about 80 KB of JSON."""
@@ -36,10 +37,15 @@ def overview_of(surface: ControlSurface) -> dict[str, object]:
         "peers": [_peer(node, view) for node in nodes],
         "rtt": _grid(view, [node for node in nodes if node.status in (Status.ALIVE, Status.SUSPECT)]),
         "models": _models(view, surface.models()),
-        "splits": surface.splits(),
+        "splits": [split for split in surface.splits() if not _is_own_stage(split, view.local)],
         "asked": surface.asked(),
         "verdicts": surface.verdicts(),
     }
+
+
+def _is_own_stage(split: Json, local: NodeId) -> bool:
+    """What a coordinator holds itself is part of the split that it is shown to run; it may be host memory alone."""
+    return bool(split.get("phase") == "stage" and split["coordinator"] == local)
 
 
 def _peer(node: NodeView, view: MeshView) -> Json:

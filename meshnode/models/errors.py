@@ -18,6 +18,16 @@ class ModelFileError(ValueError):
         self.expected = expected
         super().__init__(f"{path}: {field}: found {_one_line(found)}, expected {_one_line(expected)}")
 
+    def __eq__(self, other: object) -> bool:
+        """Equal errors of two readings are no news."""
+        return isinstance(other, ModelFileError) and self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    def _facts(self) -> tuple[str, str, str, str]:
+        return (self.path, self.field, self.found, self.expected)
+
 
 def shown(value: object) -> str:
     """`value` as text for `found`: its repr, cut where a hostile file made it long."""

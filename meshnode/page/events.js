@@ -1,7 +1,7 @@
 // The events: a bounded list with a filter, the newest first. It can be paused; what comes meanwhile is kept, bounded.
 
 import { byId, clean, h, show } from "./dom.js";
-import { gb, names } from "./words.js";
+import { amount, names } from "./words.js";
 
 const MOST_KEPT = 1000;
 const MOST_SHOWN = 150;
@@ -62,7 +62,7 @@ const fieldsOf = (event) =>
 
 const valueOf = (name, value) => {
   if (Array.isArray(value)) return `[${value.map((each) => valueOf(name, each)).join(", ")}]`;
-  if (name.endsWith("_bytes") && typeof value === "number") return gb(value);
+  if (name.endsWith("_bytes") && typeof value === "number") return amount(value);
   return names.inText(value);
 };
 

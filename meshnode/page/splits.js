@@ -9,6 +9,7 @@ const PHASES = {
   planning: "planning", planned: "planned, nothing reserved", short: "short of memory", below_quorum: "below the quorum",
   reserving: "reserving", running: "running", replanning: "replanning", stage: "holds a stage", stopped: "stopped",
 };
+const GATES = { open: "takes requests", hold: "requests wait: a stage's node does not answer", closed: "takes no requests" };
 const KINDS = { running: "good", stage: "good", short: "bad", no_source: "bad", below_quorum: "bad", replanning: "warn" };
 
 export const showSplits = (splits) => {
@@ -20,7 +21,7 @@ const split = (found) => {
   const pending = (found.candidates ?? []).filter((each) => each.reason);
   const head = [
     h("h3", {}, found.model, " ", h("span", { class: `tag ${KINDS[found.phase] ?? ""}` }, PHASES[found.phase] ?? found.phase)),
-    h("p", { class: "quiet" }, [found.coordinator ? `pursued by ${names.of(found.coordinator)}` : "", found.generation ? `generation ${found.generation}` : "", found.gate ? `requests: ${found.gate}` : ""].filter(Boolean).join(", ")),
+    h("p", { class: "quiet" }, [found.coordinator ? `pursued by ${names.of(found.coordinator)}` : "", found.generation ? `generation ${found.generation}` : "", GATES[found.gate] ?? ""].filter(Boolean).join(", ")),
   ];
   if (found.phase === "stage") return h("article", {}, head, h("p", {}, `Layers ${found.layer_start}-${found.layer_end - 1} here, ${gb(found.reserved_bytes)}${found.committed ? "" : ", not yet committed"}.`));
   const waits = pending.length ? [h("h4", {}, "Not taking part (yet)"), outList(pending)] : null;

@@ -3,6 +3,8 @@
 import { clean, h } from "./dom.js";
 
 export const gb = (bytes) => (bytes === null || bytes === undefined ? "unknown" : `${(bytes / 1e9).toFixed(1)}GB`);
+// What an event says: few bytes are not none.
+export const amount = (bytes) => (bytes > 0 && bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)}MB` : gb(bytes));
 export const ms = (value) => (value === null || value === undefined ? "unknown" : `${value < 100 ? value.toFixed(1) : value.toFixed(0)}ms`);
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 export const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;

@@ -60,6 +60,25 @@ def test_at_80_by_24_everything_that_matters_is_on_the_first_view() -> None:
     assert "more nodes" in shown
 
 
+def test_what_a_coordinator_holds_itself_is_no_split_of_its_own() -> None:
+    answers = FixedAnswers()
+    answers.seen = an_uneven_mesh(4)
+    local, other = answers.seen.local, "z" * 52
+    stage = {
+        "model": "m",
+        "phase": "stage",
+        "coordinator": local,
+        "layer_start": 0,
+        "layer_end": 0,
+        "reserved_bytes": 9,
+    }
+    answers.pursued = [stage, stage | {"model": "n", "coordinator": other, "layer_end": 8}]
+    answers.told = {"node": local, "short": local[:10], "name": "attic", "role": "worker", "draining": False}
+    shown = texts(frame(Picture(parts=dict(overview_of(answers))), 120, 30, now=NOW, ascii_only=False))
+    assert "layers 0-7 here" in shown
+    assert "0--1" not in shown
+
+
 def test_model_that_is_being_loaded_shows_what_it_waits_for() -> None:
     picture = a_picture(4)
     progress = "waiting for stages: mfrggzdfmz fetching weights 42% of 0.2GB"
