@@ -78,7 +78,6 @@ def short(identity: NodeId | MeshId) -> str:
 
 
 @lru_cache(maxsize=16_384)
-@lru_cache(maxsize=4096)
 def short_id_of(node: NodeId) -> ShortId:
     """The first 8 bytes of the node's public key, without validating the rest (13 characters hold them)."""
     return ShortId(base64.b32decode(node[:16].upper())[:SHORT_ID_BYTES])

@@ -58,7 +58,7 @@ class Acceptance:
         if head is None or (len(signed.body) > LEAST_MAX_PART_BYTES and len(signed.body) > MAX_PART_BYTES[signed.kind]):
             self._reject(head, signed, via, "malformed" if head is None else "too large")
             return
-        entry = self._board.store.get(NodeId(head.node))
+        entry = self._board.store.entries.get(NodeId(head.node))
         if not self._is_news(entry, head, signed, via, now):
             return
         opened = self._board.trust.open_part(signed)
@@ -74,6 +74,8 @@ class Acceptance:
     def _is_news(self, entry: NodeEntry | None, head: PartHead, signed: SignedPart, via: NodeId, now: float) -> bool:
         """Whether the part is worth verifying; a stale one about the dead is answered with the accusation."""
         order = (head.incarnation, head.version)
+        if entry is not None and entry.is_live and entry is not self._publisher.entry:
+            return order > entry.order_of(signed.kind)
         if head.node == self._board.node:
             if head.incarnation < self._board.incarnation:
                 # Said in an earlier life; this one may not have said its part of that kind yet.
@@ -84,8 +86,6 @@ class Acceptance:
             )
         if entry is None:
             return signed.kind is PartKind.IDENTITY and head.incarnation > self._board.store.floor_of(NodeId(head.node))
-        if entry.is_live:
-            return order > entry.order_of(signed.kind)
         if signed.kind is not PartKind.IDENTITY:
             return False
         if head.incarnation > entry.incarnation:
@@ -125,20 +125,19 @@ class Acceptance:
 
     def _update(self, entry: NodeEntry, part: Part, signed: SignedPart, via: NodeId, now: float) -> None:
         """A newer part of a known node."""
-        if not entry.is_live and not (
-            isinstance(part, IdentityPart) and (part.left or part.incarnation > entry.incarnation)
-        ):
+        identity = part if isinstance(part, IdentityPart) else None
+        if not entry.is_live and (identity is None or not (identity.left or identity.incarnation > entry.incarnation)):
             self._gossip.answer_with_accusation(via, entry, now)
             return
         news = News.ROUTINE
-        if isinstance(part, IdentityPart):
-            news = self._news_of(entry, part)
+        if identity is not None:
+            news = self._news_of(entry, identity)
             entry.role = self._board.trust.role_of(entry.node) or entry.role
-            self._note_boot(entry, part, now)
+            self._note_boot(entry, identity, now)
         self._board.store.put(entry, signed, part, now)
-        if isinstance(part, IdentityPart):
-            self._judge.owner_says(entry, part, now)
-        self._board.emit(PeerUpdated(entry.node, str(signed.kind), part.incarnation, part.version))
+        if identity is not None:
+            self._judge.owner_says(entry, identity, now)
+        self._board.emit(PeerUpdated(entry.node, signed.kind.value, part.incarnation, part.version))
         self._gossip.learned(entry, signed, via, news, now)
 
     def _news_of(self, entry: NodeEntry, part: IdentityPart) -> News:

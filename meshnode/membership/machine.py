@@ -188,8 +188,10 @@ class Membership:
 
     def poll(self, now: float) -> list[Effect]:
         """Runs everything due. A poll that comes late says that this process did not run."""
-        self._stalls.polled_late(now - self._board.timers.next_due_s(), now)
-        self._board.timers.run_due(now)
+        timers = self._board.timers
+        if now > timers.not_before_s:
+            self._stalls.polled_late(now - timers.next_due_s(), now)
+        timers.run_due(now)
         return self._board.take_effects()
 
     def ping_left(self, nonce: int, at_s: float | None) -> None:

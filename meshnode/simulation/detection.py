@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from meshnode.events import Event, PeerDead, PeerReturned, PeerSuspect, PeerUpdated
+from meshnode.events import Event, PeerDead, PeerReturned, PeerSuspect
 from meshnode.simulation.paths import Terrain
 from meshnode.simulation.report import Report, or_never
 from meshnode.simulation.scenario import Scenario, Stage
@@ -33,8 +33,6 @@ class FalseDeaths:
         world.listeners.append(self)
 
     def __call__(self, observer: SimulatedNode, event: Event) -> None:
-        if type(event) is PeerUpdated:
-            return
         now = self._world.clock.now_s
         if isinstance(event, PeerDead) and self._world.nodes[NodeId(event.peer)].is_running:
             self.verdicts += 1
