@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,10 +95,23 @@ class ControlClient:
         advice = "start it with `meshnode run`, or name another one's state directory with --state-dir"
         if isinstance(error, PermissionError):
             return Failure(f"{self._path}: not yours to use", "run the verb as the user the node runs as", UNREACHABLE)
+        if _is_closed_to_us(self._state_dir):
+            what = f"{self._state_dir}: this user can't look into it, nor see whether a node runs there"
+            return Failure(what, "run the verb as the user the node runs as", UNREACHABLE)
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             was_there = f" (nothing answers at {self._path}: {error.strerror})" if noted_path(self._state_dir) else ""
             return Failure(f"no node runs with the state directory {self._state_dir}{was_there}", advice, UNREACHABLE)
         return Failure(f"the node at {self._path} can't be reached: {error}", advice, UNREACHABLE)
+
+
+def _is_closed_to_us(directory: Path) -> bool:
+    try:
+        directory.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(directory, os.R_OK | os.X_OK)
 
 
 def _object(answer: http.client.HTTPResponse) -> Json:

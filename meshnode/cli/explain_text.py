@@ -83,5 +83,7 @@ def _runner_up(plan: Json, other: Json | None, named: Named) -> str:
     if plan["unit"] == "s":
         value, best = value * 1000, best * 1000
     nodes = ", ".join(named(node) for node in other["nodes"][:8]) + (", ..." if len(other["nodes"]) > 8 else "")
-    shown = f"{value:.1f}ms, {best:.1f}ms with it" if plan["unit"] == "s" else f"{value:g} stages, {best:g} with it"
-    return f"without {named(other['without'])}: {shown}, on {nodes}"
+    shown = f"{value:.1f}ms per token instead of {best:.1f}ms"
+    if plan["unit"] != "s":
+        shown = f"{value:g} stages instead of {best:g}"
+    return f"without {named(other['without'])}, on {nodes}: {shown}"

@@ -132,16 +132,23 @@ def _stage_row(stage: Json, names: Mapping[str, str], declared: frozenset[str]) 
 
 def _quality(plan: Json) -> str:
     """How good the plan is, and how that is known."""
-    value, bound, gap = plan["value"], plan["lower_bound"], plan["gap"]
-    stages = " stage" if value == 1 else " stages"
-    unit = {"s": " s per token", "stages": stages}.get(plan["unit"], f" {plan['unit']}")
+    bound, gap = plan["lower_bound"], plan["gap"]
     if bound is None or gap is None:
         proof = "no bound is known"
     elif gap == 0:
         proof = "proved to be the best possible"
     else:
-        proof = f"at most {gap * 100:.1f}% above the best possible ({bound:g}{unit})"
-    return f"objective {plan['objective']}: {value:g}{unit}, {proof} ({plan['method']})"
+        proof = f"at most {gap * 100:.1f}% above the best possible ({_worth(bound, plan['unit'])})"
+    return f"objective {plan['objective']}: {_worth(plan['value'], plan['unit'])}, {proof} ({plan['method']})"
+
+
+def _worth(value: float, unit: str) -> str:
+    """What an objective's value says, in its unit."""
+    if unit == "s":
+        return f"{value * 1000:.4g}ms per token"
+    if unit == "stages":
+        return "1 stage" if value == 1 else f"{value:g} stages"
+    return f"{value:g} {unit}"
 
 
 def _prediction(plan: Json, names: Mapping[str, str]) -> list[str]:

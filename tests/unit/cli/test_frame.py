@@ -141,3 +141,16 @@ def test_state_directory_of_another_user_is_no_bad_usage(tmp_path: Path) -> None
     tmp_path.chmod(0o700)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
+    assert os.getuid() == 0 or "run the verb as the user the node runs as" in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_node_of_another_user_is_not_said_to_be_down(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    ask = (
+        "import os; from pathlib import Path; from meshnode.cli.client import ControlClient;"
+        " os.setgid(65534); os.setuid(65534);"
+        f" ControlClient(Path('/tmp/none.sock'), Path('{tmp_path}/state')).get('/v1/status')"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False, timeout=60)
+    assert "can't look into it, nor see whether a node runs there" in done.stderr

@@ -110,7 +110,7 @@ def test_plan_shows_stages_proof_and_notes(capsys: pytest.CaptureFixture[str]) -
 
 def test_plan_with_a_gap_says_how_far_from_the_best_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
     _, text = printed(capsys, a_plan(value=0.021, lower_bound=0.02, gap=0.05, unit="s"))
-    assert "0.021 s per token, at most 5.0% above the best possible (0.02 s per token)" in text
+    assert "21ms per token, at most 5.0% above the best possible (20ms per token)" in text
 
 
 def test_plan_without_a_bound_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
