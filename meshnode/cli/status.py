@@ -42,6 +42,7 @@ def _lines(status: Json, names: Mapping[str, str]) -> list[tuple[str, str]]:
     unknown = f", {mesh['unknown_offers']} not yet known" if mesh["unknown_offers"] else ""
     return [
         ("node", f"{status['short']}{name}, {status['role']}, up {duration(status['uptime_s'])}{draining}"),
+        ("node id", status["node"]),
         ("mesh", mesh["mesh"]),
         ("listens on", ", ".join(status["listen"]) + f" (pid {status['pid']}, version {status['version']})"),
         ("answers at", ", ".join(status["addresses"]) or "no address known yet"),
