@@ -206,6 +206,8 @@ def _print_quorum(report: Json, names: Mapping[str, str]) -> None:
         rows = [(node_text(each["node"], names), gigabytes(each["usable_bytes"])) for each in report["participants"]]
         print_table(("NODE", "USABLE"), rows, right=frozenset({"USABLE"}))
     _print_excluded(report["excluded"], names)
+    alone = f", or plan with what is there: --quorum {count}" if count else ""
+    click.echo(f"\nTo reach it, let workers join (`meshnode invite`){alone}")
 
 
 def _print_excluded(excluded: list[Json], names: Mapping[str, str]) -> None:

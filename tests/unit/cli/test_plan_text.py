@@ -158,3 +158,13 @@ def test_remedy_about_a_node_names_it(capsys: pytest.CaptureFixture[str]) -> Non
     _, text = printed(capsys, a_shortfall(remedies=[remedy]))
     told = "admit mfrggzdfmz (attic) (80.0GB, excluded as not_alive) and free 1.0GB on zzzzzzzzzz (then it fits)\n"
     assert f"  1. {told}" in text
+
+
+def test_missed_quorum_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"result": "quorum_not_reached", "model": "m", "quorum": 2, "waited_s": 3.0, "excluded": []}
+    there = {"node": NODE, "usable_bytes": 10**9}
+    code, text = printed(capsys, report | {"participants": [there]})
+    assert code == 5
+    assert text.endswith("To reach it, let workers join (`meshnode invite`), or plan with what is there: --quorum 1\n")
+    _, text = printed(capsys, report | {"participants": []})
+    assert text.endswith("let workers join (`meshnode invite`)\n")
