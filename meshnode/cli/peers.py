@@ -37,6 +37,9 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool, sho
     hidden = len(answer["peers"]) - len(peers)
     if hidden:
         click.echo(f"{hidden} more that left or died; --all shows them")
+    if len(answer["peers"]) == 1:
+        click.echo("(nobody else is in this mesh: `meshnode invite` lets others in; each `meshnode run` without a token"
+                   " founds a mesh of its own)")  # fmt: skip
 
 
 def _row(peer: Json) -> tuple[str, ...]:

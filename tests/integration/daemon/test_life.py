@@ -104,6 +104,7 @@ def test_client_takes_part_and_offers_nothing(nodes: Nodes) -> None:
 
 def test_state_directory_serves_one_process_and_names_its_holder(nodes: Nodes) -> None:
     attic = nodes.start("attic")
+    assert "nobody else is in this mesh: `meshnode invite`" in attic.verb("peers")
     second = nodes.start("attic", wait=False)
     assert second.process.wait(60) == 1
     assert second.process.stderr is not None
