@@ -25,7 +25,7 @@ from proto.parts import IdentityPart, Part, PartKind, Role, SignedPart
 
 BOOT_CHANGES_TO_REPORT = 3
 BOOT_WINDOW_S = 60.0
-"""So many changes of boot id within the window are two processes, not restarts (notes: more than 2 in 60 s)."""
+"""So many changes of boot id within the window are taken for two processes, not for restarts."""
 
 
 class Acceptance:

@@ -5,10 +5,11 @@ for its access link; RTT(a, b) is estimated as |a - b| + height_a + height_b. Ev
 to the peer, the more the surer the peer is (section 3.3, constants c_e = c_c = 0.25). Samples pass a median of three
 first, so that one queueing spike does not throw the node across the map (Ledlie, Gardner, Seltzer, NSDI 2007).
 
-Estimates are useless below a few milliseconds (facts, section 8): there they are only shown as `<5ms`, and errors count
-as shares of no less than that, or a node beside others would never be sure of its place for their sake (the same
-authors' error margin). As long as a node is unsure, each sample has it move by some remembered ones too, which takes a
-third of the samples to a good estimate. Estimates are marked as such wherever shown.
+Estimates are useless below a few milliseconds (in a simulation below 2, where it was 4 to 16 % off across sites): there
+they are only shown as `<5ms`, and errors count as shares of no less than that, or a node beside others would never be
+sure of its place for their sake (the same authors' error margin). As long as a node is unsure, each sample has it move
+by some remembered ones too, which takes a third of the samples to a good estimate. Estimates are marked as such
+wherever shown.
 
 A peer may say that it stands anywhere, and be sure of it; unbounded, one such in a mesh of 16 throws everybody off the
 map (Kaafar, Mathy, Turletti, Dabbous, SIGCOMM LSAD 2006). So no sample pulls as if it missed by more than 50 ms or the

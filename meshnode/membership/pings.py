@@ -7,7 +7,7 @@ subtracted, and whether its sender's loop lagged, in which case the sample is dr
 longer than `sample_lateness_s`, whatever its sender says of that. How long it held an ack is the peer's own word: this
 is also the most by which a peer can make itself look nearer, and one that says more than the round trip took is told.
 Timed pings go out at link-up, after 1 s and 5.5 s (so that a link is corroborated after 5.5 s), twice more where one of
-these gave no sample, then every `rtt_interval_s`, skipping links that a probe has just sampled (design, section 5).
+these gave no sample, then every `rtt_interval_s`, skipping links that a probe has just sampled.
 
 What lives here: `Pings`. What does not: what a missing ack means (`detector`), the estimator (`rtt`).
 """
@@ -209,7 +209,7 @@ def hold_us_of(held_s: float) -> int:
 
 
 def changed(old_s: float, new_s: float, board: Board) -> bool:
-    """The design's rule for a changed RTT: by more than `rtt_change` of the old and more than `rtt_change_s`."""
+    """Whether an RTT is news: it moved by more than `rtt_change` of the old and more than `rtt_change_s`."""
     settings = board.settings
     return abs(new_s - old_s) > max(settings.rtt_change * old_s, settings.rtt_change_s)
 

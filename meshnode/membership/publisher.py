@@ -1,8 +1,8 @@
 """The local node's own record: what it says of itself, when, and at which incarnation.
 
-Nothing is republished on a timer (design, section 5). The identity goes out when addresses or software change; the
-offer when a figure moved by more than 5 % or anything else changed, at most once a second; the network part when an RTT
-moved by more than 20 % and 1 ms, a link became corroborated, or the coordinate moved or became much surer. Above
+Nothing is republished on a timer: liveness comes from probes. The identity goes out when addresses or software change;
+the offer when a figure moved by more than 5 % or anything else changed, at most once a second; the network part when an
+RTT moved by more than 20 % and 1 ms, a link became corroborated, or the coordinate moved or became much surer. Above
 `max_links` nodes the row stays empty, only the coordinate goes, and the interval grows with the mesh, so that the
 stream of coordinates stays the same whatever its size.
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 CONFLICTS_TO_REPORT = 3
 CONFLICT_WINDOW_S = 60.0
-"""So many foreign parts of our own key within the window mean a second process, not a restart's leftover (notes)."""
+"""So many foreign parts of our own key within the window mean a second process, not a restart's leftover."""
 MAX_RTT_US = 600_000_000
 
 

@@ -8,7 +8,7 @@ Rules:
 - An entry's incarnation is the highest in any admitted evidence and only grows; its status belongs to that incarnation.
 - Dead and left entries are tombstones: nothing at or below their incarnation is news. They stand outside the view
   hash and the digests, so that nodes may forget them at different moments without disagreeing.
-- A forgotten tombstone leaves a floor: a third party's old record can't bring the node back (notes: foca, memberlist).
+- A forgotten tombstone leaves a floor: a third party's old record can't bring the node back.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ FIRST_KNOCK_AGAIN_S = 0.2
 """QUIC repeats its first packet after 2 x 100 ms initial RTT (aioquic), then doubles."""
 HANDSHAKE_FLIGHTS = 4
 HANDSHAKE_WORK_S = 0.004
-"""Processor time of one handshake, both ends (facts, section 7)."""
+"""Processor time of one handshake, both ends (aioquic 1.7.2: 3.8 ms on a machine with two shared cores)."""
 RETRANSMIT_MIN_S = 0.03
 RETRANSMIT_MAX_S = 4.0
 
