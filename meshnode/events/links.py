@@ -36,6 +36,27 @@ class LinkDown(Event):
 
 
 @dataclass(frozen=True)
+class LinkRelayed(Event):
+    """No packet passes directly to `peer`; what is said between the two goes through the neighbour `through`. Stages
+    take no such path unless `allow_relayed` is set."""
+
+    name: ClassVar[str] = "link.relayed"
+    level: ClassVar[Level] = Level.INFO
+    peer: str
+    through: str
+
+
+@dataclass(frozen=True)
+class LinkRelayLost(Event):
+    """A path through a neighbour is gone, and no link of its own has come in its place."""
+
+    name: ClassVar[str] = "link.relay_lost"
+    level: ClassVar[Level] = Level.INFO
+    peer: str
+    through: str
+
+
+@dataclass(frozen=True)
 class LinkRefused(Event):
     """A link was refused, by us or by them: the code, both facts, who has to act."""
 

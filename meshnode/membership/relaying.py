@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from meshnode.events import RecordRejected
+from meshnode.events import LinkRelayed, LinkRelayLost, RecordRejected
 from meshnode.membership.board import Board
 from meshnode.membership.rtt import RttEstimator
 from meshnode.membership.timers import Timer
@@ -120,6 +120,8 @@ class Relaying:
             self._board.store.changes += 1
             if path.timer is not None:
                 path.timer.cancel()
+            if path.held is None and target not in self._board.links:
+                self._board.emit(LinkRelayLost(target, path.carrier))
 
     def restarted(self, target: NodeId, now: float) -> None:
         """Another process of `target` runs, which has heard nothing yet of what comes through its path."""
@@ -231,6 +233,8 @@ class Relaying:
             return
         self._fresh.add(source)
         path.nonce = None
+        if path.held is not None:
+            self._board.emit(LinkRelayed(source, path.carrier))
         held, path.held = path.held, None
         for message in held or ():
             self._send_through(path.carrier, source, message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from making_memberships import Lone
 
-from meshnode.events import RecordRejected
+from meshnode.events import LinkRelayed, LinkRelayLost, RecordRejected
 from meshnode.membership.effects import Deliver
 from meshnode.membership.relaying import MAX_HELD
 from meshnode.membership.trust import UNSIGNED
@@ -135,6 +135,25 @@ def test_what_is_said_to_a_restarted_node_waits_for_its_first_answer_too() -> No
     assert NEWS not in carried.sent()
     carried.answers()
     assert NEWS in carried.sent()
+
+
+def test_path_through_a_neighbour_is_told_once_it_answers_and_when_it_is_lost() -> None:
+    carried = Carried()
+    us, through = carried.us, (carried.source.node, carried.carrier.node)
+    carried.says(Ping(7, 1))
+    assert us.events(LinkRelayed) == []
+    carried.answers()
+    assert [(event.peer, event.through) for event in us.events(LinkRelayed)] == [through]
+    us.effects += us.machine.link_down(carried.carrier.node, "connection_lost", "no answer", us.now_s)
+    assert [(event.peer, event.through) for event in us.events(LinkRelayLost)] == [through]
+
+
+def test_link_that_takes_a_relayed_paths_place_is_no_loss() -> None:
+    carried = Carried()
+    carried.says(Ping(7, 1))
+    carried.answers()
+    carried.us.link(carried.source)
+    assert carried.us.events(LinkRelayLost) == []
 
 
 def test_ping_is_answered_before_its_source_is_known_to_speak_now() -> None:
