@@ -38,8 +38,8 @@ def program_of(release: Release, root: Path) -> tuple[str, ...]:
     spoken = f"OURS = VersionRange(ProtocolVersion(1, {release.lowest}), ProtocolVersion(1, {release.highest}))"
     _alter(source / "proto" / "versions.py", r"^OURS = .*$", spoken)
     if release.novelty:
-        for file, shape in (("messages.py", "Hello"), ("messages.py", "Ping"), ("parts.py", "OfferPart")):
-            _add_field(source / "proto" / file, shape)
+        for shape in ("Hello", "Ping", "OfferPart"):
+            _add_field(source / "proto", shape)
     _run(sys.executable, "-m", "build", "--wheel", "--outdir", str(root / "wheels" / release.version), str(source))
     (wheel,) = (root / "wheels" / release.version).glob("*.whl")
     _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home), str(wheel))
@@ -53,10 +53,12 @@ def _alter(file: Path, pattern: str, replacement: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _add_field(file: Path, shape: str) -> None:
-    """A field at the end of the shape, before the next class."""
+def _add_field(folder: Path, shape: str) -> None:
+    """A field at the end of the shape, before the next class, in the one file below `folder` that has it."""
+    head = f"\nclass {shape}("
+    (file,) = (file for file in folder.rglob("*.py") if head in file.read_text(encoding="utf-8"))
     text = file.read_text(encoding="utf-8")
-    begin = text.index(f"class {shape}(")
+    begin = text.index(head)
     end = text.index("\n\n\n", begin)
     file.write_text(f"{text[:end]}\n    novelty: str = 'since then'\n{text[end:]}", encoding="utf-8")
 
