@@ -7,6 +7,7 @@ printed. An unknown figure is a dash or the word `unknown`, never 0.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +44,10 @@ def console() -> Console:
             """rich would end the process with 1 here; how a verb without a reader ends is decided in one place."""
             raise BrokenPipeError
 
-    return Plain(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else WIDE)
+    # Under NO_COLOR rich itself still writes bold and dim, which the other verbs' lines then lack.
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    width = None if sys.stdout.isatty() else WIDE
+    return Plain(highlight=False, soft_wrap=False, width=width, color_system=colours)
 
 
 def print_table(

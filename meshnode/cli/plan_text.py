@@ -7,7 +7,7 @@ Node ids are shortened, and followed by the name where the mesh knows one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -183,10 +183,13 @@ def _print_shortfall(report: Json, names: Mapping[str, str]) -> None:
 
 def _asks(remedy: Json, names: Mapping[str, str]) -> str:
     """What a remedy asks for; nodes, whose ids the planner has shortened, as people know them."""
-    known = {node[:SHORT_LENGTH]: node for node in names if len(node) == ID_LENGTH}
-    return _SHORT_ID.sub(
-        lambda found: node_text(known[found[0]], names) if found[0] in known else found[0], printable(remedy["asks"])
-    )
+    return _with_short_ids(printable(remedy["asks"]), names, lambda node: node_text(node, names))
+
+
+def _with_short_ids(text: str, names: Mapping[str, str], shown: Callable[[str], str]) -> str:
+    """`text` with each shortened id of a node that has a name as `shown` writes that node."""
+    known = {node[:SHORT_LENGTH]: node for node, name in names.items() if len(node) == ID_LENGTH and name}
+    return _SHORT_ID.sub(lambda found: shown(known[found[0]]) if found[0] in known else found[0], text)
 
 
 def _requirement(parts: dict[str, int]) -> str:
@@ -242,7 +245,7 @@ def _known_bytes(count: int | None) -> str:
 
 
 def _out_row(out: Json, names: Mapping[str, str]) -> tuple[str, ...]:
-    shown = (out["found"], out["required"], out["advice"])
+    shown = (_with_short_ids(out[text], names, lambda node: names[node]) for text in ("found", "required", "advice"))
     return (node_text(out["node"], names), out["reason"], *(text or NOTHING for text in shown))
 
 

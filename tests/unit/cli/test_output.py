@@ -143,3 +143,13 @@ def test_what_a_peer_said_of_a_failure_does_not_drive_the_terminal(capsys: pytes
     Failure("refused: \x1b[2J\x9b31mcoral otter", "ask \x1b]0;it\x07again").show()
     shown = capsys.readouterr().err
     assert shown == "error: refused: ?[2J?31mcoral otter\n  ask ?]0;it?again\n"
+
+
+@pytest.mark.parametrize(("value", "styled"), [("1", False), ("", True)])
+def test_tables_are_plain_under_no_color_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str, styled: bool
+) -> None:
+    for name, text in (("NO_COLOR", value), ("FORCE_COLOR", "1"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, text)
+    print_table(("NODE",), [("attic",)])
+    assert ("\x1b[" in capsys.readouterr().out) is styled

@@ -168,3 +168,11 @@ def test_missed_quorum_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> No
     assert text.endswith("To reach it, let workers join (`meshnode invite`), or plan with what is there: --quorum 1\n")
     _, text = printed(capsys, report | {"participants": []})
     assert text.endswith("let workers join (`meshnode invite`)\n")
+
+
+def test_nodes_in_a_reason_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    out = {"node": OTHER, "reason": "stage_path_relay_only", "found": f"relayed through {NODE[:10]}",
+           "required": "a direct link, or allow_relayed", "advice": f"forward a UDP port to {OTHER[:10]}"}  # fmt: skip
+    _, text = printed(capsys, a_shortfall(excluded=[out]))
+    assert "relayed through attic " in text
+    assert "forward a UDP port to zzzzzzzzzz" in text, "it has no name"
