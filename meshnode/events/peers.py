@@ -156,6 +156,27 @@ class HealthChanged(Event):
 
 
 @dataclass(frozen=True)
+class CutOff(Event):
+    """This process runs, and nothing comes from any of the `peers` members it has links to: all are examined."""
+
+    name: ClassVar[str] = "self.cut_off"
+    level: ClassVar[Level] = Level.WARNING
+    peers: int
+    silent_s: float
+    advice: str
+
+
+@dataclass(frozen=True)
+class HeardAgain(Event):
+    """This node was cut off, and `peer` is the first member that it hears again."""
+
+    name: ClassVar[str] = "self.heard_again"
+    level: ClassVar[Level] = Level.INFO
+    peer: str
+    cut_off_s: float
+
+
+@dataclass(frozen=True)
 class ViewConverged(Event):
     """This node's view equals a peer's."""
 

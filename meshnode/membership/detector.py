@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from meshnode.membership.awareness import ANSWERED, NO_NACK, Awareness
 from meshnode.membership.board import Board
+from meshnode.membership.silence import Silence
 from meshnode.membership.timers import Timer
 from proto.ids import NodeId
 from proto.messages import IndirectAck, PingRequest
@@ -91,6 +92,7 @@ class Detector:
         self._probes: dict[NodeId, Probe] = {}
         self.bursts: dict[NodeId, Burst] = {}
         self._requests: dict[int, Probe | Burst] = {}
+        self.silence = Silence(board)
         self._errands: dict[int, tuple[NodeId, int, NodeId]] = {}
         """Pings sent for others: nonce -> (asker, its nonce, target)."""
 
@@ -198,6 +200,10 @@ class Detector:
         self._awareness.change(NO_NACK * max(0, probe.missing_nacks))
         if probe.target in self._board.links:
             self.judge.accuse(probe.target, now)
+        self.silence.probe_unanswered(probe.started_at_s)
+        for peer in self.silence.roll_call(now):
+            if peer not in self.judge.cases:
+                self.burst(peer, now)
 
     # --- bursts ---
 
@@ -274,9 +280,12 @@ class Detector:
         if burst is not None and received_at >= burst.started_at_s:
             self.end_burst(peer)
             self.judge.burst_ended(peer, True, burst.started_at_s, now)
+        if self.silence.broken_by(peer, received_at):
+            self.judge.start_over(now)
 
     def _probe_answered(self, probe: Probe) -> None:
         probe.acked = True
+        self.silence.end()
         if probe.timer is not None:
             probe.timer.cancel()
         self._awareness.change(ANSWERED)
@@ -293,6 +302,7 @@ class Detector:
             if probe.timer is not None:
                 probe.timer.cancel()
         self._probes.clear()
+        self.silence.end()
         for target in list(self.bursts):
             self.end_burst(target)
 

@@ -36,6 +36,7 @@ from meshnode.membership.awareness import ACCUSED_WRONGLY, Awareness
 from meshnode.membership.board import Board
 from meshnode.membership.credit import FRESH_S, Credit
 from meshnode.membership.effects import CloseLink
+from meshnode.membership.gossip import MAX_DELTA_ITEMS
 from meshnode.membership.records import MAX_INCARNATION_JUMP, NodeEntry
 from meshnode.membership.suspicion import Suspicion
 from meshnode.membership.trust import UNSIGNED
@@ -66,6 +67,8 @@ class Judge:
         self._awareness = awareness
         self.cases: dict[NodeId, Suspicion] = {}
         self._credit = Credit()
+        self._unsaid: list[Claim] = []
+        """Own claims of this moment."""
         self._settled: dict[NodeId, tuple[int, set[tuple[NodeId, ClaimKind]]]] = {}
         """Claims already answered for an incarnation, so that late copies don't open the case again."""
 
@@ -162,7 +165,8 @@ class Judge:
         self._settled.pop(peer, None)
 
     def start_over(self, now: float) -> None:
-        """After a stall: what looked like silence may have been our own; every case begins anew."""
+        """After a stall, or once a node that was cut off hears somebody: the silence was its own, and every case begins
+        anew."""
         for case in self.cases.values():
             case.opened_at_s = now
             case.burst_failed = None
@@ -249,10 +253,23 @@ class Judge:
         self.detector.vigil(entry.node, now)
 
     def _publish(self, case: Suspicion, kind: ClaimKind, now: float) -> None:
-        """Signs the local node's own claim and pushes it to every link."""
+        """Signs the local node's own claim, and says it down every link."""
         claim = self._sign(case.subject, case.incarnation, kind)
         case.claims[self._board.node] = claim
-        self.gossip.push_claims((claim,))
+        self._say(claim, now)
+
+    def _say(self, claim: Claim, now: float) -> None:
+        """With all that this moment brings: half a mesh may be found silent at once, and each would hear of each."""
+        if not self._unsaid:
+            self._board.timers.at(now, self._speak)
+        self._unsaid.append(claim)
+
+    def _speak(self, _: None, now: float) -> None:
+        claims, self._unsaid = self._unsaid, []
+        if self.detector.silence.is_cut_off:
+            return
+        for start in range(0, len(claims), MAX_DELTA_ITEMS):
+            self.gossip.push_claims(tuple(claims[start : start + MAX_DELTA_ITEMS]))
 
     def _sign(self, subject: NodeId, incarnation: int, kind: ClaimKind) -> Claim:
         board = self._board
@@ -308,7 +325,7 @@ class Judge:
         self._board.store.set_status(entry, Status.DEAD, now)
         self._board.emit(PeerDead(entry.node, entry.incarnation, tuple(sorted(case.accusers)), now - since_s))
         if judged_itself and (foreign_dead < self._board.settings.accusers_needed or self._board.is_large):
-            self.gossip.push_claims((case.claims[self._board.node],))
+            self._say(case.claims[self._board.node], now)
         if entry.node in self._board.links:
             self._board.effects.append(CloseLink(entry.node, RefusalCode.UNREACHABLE, "no answer to probes: held dead"))
         self.topology.lost(entry.node, now)

@@ -65,8 +65,11 @@ def test_isolated_one_of_three_sees_both_dead_and_heals(mesh: EmulatedMesh) -> N
     for node, other in ((attic, loft), (study, loft), (loft, attic), (loft, study)):
         wait_of_peer(node, "peer.dead", other.node)
     all_alive([attic, study])
+    assert loft.wait_event("self.cut_off")["peers"] == 2
+    assert [node.events("self.cut_off") for node in (attic, study)] == [[], []]
     mesh.net.heal()
     all_linked(nodes)
+    assert loft.wait_event("self.heard_again")["peer"] in {attic.node, study.node}
 
 
 def test_node_behind_a_nat_is_reached_over_its_own_dialled_links(mesh: EmulatedMesh) -> None:
