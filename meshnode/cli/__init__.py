@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 import click
 
-from meshnode.cli.streams import losing_output, open_closed_streams
+from meshnode.cli.streams import ending_plainly, open_closed_streams
 
 __all__ = ["main"]
 
@@ -69,11 +69,11 @@ class _Verbs(click.Group):
 
     # Both inside click too, which itself ends a broken pipe with 1, as if the verb were refused.
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with losing_output():
+        with ending_plainly():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        with losing_output():
+        with ending_plainly():
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -102,7 +102,8 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 3 the node does not run, 4 shortfall, 5 quorum not reached."
-    " `doctor` has its own: 0 all well, 1 a warning, 2 an error.",
+    " 130 and 141 are a shell's own for Ctrl-C and for output whose reader went away. `doctor` has its own: 0 all well,"
+    " 1 a warning, 2 an error.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
               help="Print the program's version; `meshnode version` also tells the protocols'.")  # fmt: skip
@@ -126,7 +127,7 @@ def main() -> None:
     """The console script `meshnode`."""
     open_closed_streams()
     _require_own_packages()
-    with losing_output():
+    with ending_plainly():
         verbs(prog_name="meshnode")
 
 

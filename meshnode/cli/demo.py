@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from meshnode.cli.failures import Failure
+from meshnode.exit_codes import INTERRUPTED
 
 
 @click.command(short_help="Show the whole thing on this machine, then clean up.")
@@ -28,4 +29,4 @@ def command() -> None:
         raise Failure(str(failure), "the other nodes' logs lie beside it") from failure
     except KeyboardInterrupt:
         click.echo("\nstopped; all nodes have ended", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None

@@ -245,8 +245,9 @@ def _known_bytes(count: int | None) -> str:
 
 
 def _out_row(out: Json, names: Mapping[str, str]) -> tuple[str, ...]:
-    shown = (_with_short_ids(out[text], names, lambda node: names[node]) for text in ("found", "required", "advice"))
-    return (node_text(out["node"], names), out["reason"], *(text or NOTHING for text in shown))
+    told = (out[kind] or NOTHING for kind in ("found", "required", "advice"))  # a nodes file tells only a reason
+    shown = (_with_short_ids(text, names, lambda node: names[node]) for text in told)
+    return (node_text(out["node"], names), out["reason"], *shown)
 
 
 def _effect(remedy: Json) -> str:

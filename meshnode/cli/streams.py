@@ -1,6 +1,6 @@
-"""stdin, stdout and stderr as the shell hands them over: closed ones, readers that go away, a full disk.
+"""What a shell does to a verb: closed streams, readers that go away, a full disk, Ctrl-C.
 
-What lives here: `open_closed_streams` and `losing_output`, both called by `meshnode.cli.main`'s group of verbs.
+What lives here: `open_closed_streams` and `ending_plainly`, both called by `meshnode.cli.main`'s group of verbs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from contextlib import contextmanager
 
 import click
 
-from meshnode.exit_codes import REFUSED
+from meshnode.exit_codes import INTERRUPTED, READER_GONE, REFUSED
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-READER_GONE = 141
-"""What a shell reports of a program that SIGPIPE ended (128 + 13): `meshnode events | head` is no failure of a verb."""
 
 
 def open_closed_streams() -> None:
@@ -29,10 +27,14 @@ def open_closed_streams() -> None:
 
 
 @contextmanager
-def losing_output() -> Iterator[None]:
-    """A verb runs inside. Output that can't be written ends it in one line, and in none where its reader went away."""
+def ending_plainly() -> Iterator[None]:
+    """A verb runs inside. Ctrl-C and output that can't be written end it in one line, a reader that went away in
+    none."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted", err=True)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         raise SystemExit(READER_GONE) from None
     except OSError as error:

@@ -176,3 +176,5 @@ def test_nodes_in_a_reason_are_shown_by_name(capsys: pytest.CaptureFixture[str])
     _, text = printed(capsys, a_shortfall(excluded=[out]))
     assert "relayed through attic " in text
     assert "forward a UDP port to zzzzzzzzzz" in text, "it has no name"
+    _, text = printed(capsys, a_shortfall(excluded=[out | {"found": None, "required": None}]))
+    assert "stage_path_relay_only  -" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from meshnode import __version__
 from meshnode.cli import verbs
+from meshnode.cli.streams import ending_plainly
 
 NOWHERE = "meshnode-no-such-state"
 
@@ -76,3 +78,14 @@ def test_closed_streams_are_open_on_nothing(closed: str, tmp_path: Path) -> None
         f"{sys.executable} -c '{opened}; os.write(5, os.readlink(\"/dev/fd/1\").encode())' 5>&1 >&-", tmp_path
     )
     assert found.stdout == "/dev/null"
+
+
+def test_ctrl_c_is_one_line_and_a_shells_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended, ending_plainly():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
