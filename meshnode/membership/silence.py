@@ -38,6 +38,8 @@ class Silence:
         self._since_s = 0.0
         """When the last but one unanswered probe began: a packet may have been on its way when the path was cut."""
         self._latest_s = 0.0
+        self._last_heard_s = 0.0
+        """When anything last came, before this node was cut off."""
         self.is_cut_off = False
 
     def probe_unanswered(self, started_at_s: float) -> None:
@@ -57,7 +59,8 @@ class Silence:
         missing = [peer for peer, at_s in heard_s.items() if at_s < self._since_s]
         if missing and len(missing) == len(heard_s) and not self.is_cut_off:
             self.is_cut_off = True
-            self._board.emit(CutOff(len(missing), round(now - max(heard_s.values()), 3), ADVICE))
+            self._last_heard_s = max(heard_s.values())
+            self._board.emit(CutOff(len(missing), round(now - self._last_heard_s, 3), ADVICE))
         return missing
 
     def broken_by(self, peer: NodeId, received_at: float) -> bool:
@@ -65,7 +68,7 @@ class Silence:
         if not self.is_cut_off or received_at < self._since_s:
             return False
         self.is_cut_off = False
-        self._board.emit(HeardAgain(peer, round(received_at - self._since_s, 3)))
+        self._board.emit(HeardAgain(peer, round(received_at - self._last_heard_s, 3)))
         return True
 
     def _heard_s(self, peer: NodeId) -> float:

@@ -151,6 +151,8 @@ def test_cut_off_node_keeps_its_accusations_to_itself() -> None:
 
 def test_cut_off_node_that_hears_one_begins_every_case_anew() -> None:
     us, (first, *others) = settled(6)
+    us.effects += us.machine.receive_datagram(others[0].node, Ping(1, 1, False, 0), us.now_s, us.now_s)
+    last_s = us.now_s
     until(us, PeerSuspect, 6)
     us.passes(1.5)
     assert us.events(PeerDead) == []
@@ -158,6 +160,7 @@ def test_cut_off_node_that_hears_one_begins_every_case_anew() -> None:
     us.effects += us.machine.receive_datagram(first.node, Ping(1, 1, False, 0), us.now_s, us.now_s)
     (event,) = us.events(HeardAgain)
     assert event.peer == first.node
+    assert event.cut_off_s == pytest.approx(us.now_s - last_s, abs=0.02)
     assert examined(us) == {other.node for other in others}
     us.passes(5.5, first)
     assert us.events(PeerDead) == [], "the whole time from now on"
