@@ -80,6 +80,7 @@ class Watch:
     troubles: list[tuple[NodeId, str]] = field(default_factory=list)
     identity_conflicts: list[tuple[NodeId, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    on_down: Callable[[NodeId], None] | None = None
     on_message: Callable[[NodeId, Message], None] | None = None
     on_datagram: Callable[[NodeId, Message, float], None] | None = None
     _news: anyio.Event = field(default_factory=anyio.Event)
@@ -113,6 +114,8 @@ class Watch:
     def link_down(self, peer: NodeId, code: str, reason: str, by_peer: bool) -> None:
         self.downs.append(Down(peer, code, reason, by_peer))
         del self.linked_now[peer]
+        if self.on_down is not None:
+            self.on_down(peer)
         self._wake()
 
     def dial_failed(self, peer: NodeId, reason: str) -> None:

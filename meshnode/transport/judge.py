@@ -93,13 +93,17 @@ class Judge:
         candidate = Candidate(link.number, link.peer, link.boot_id, link.dialled_by_us)
         self._carry_out(link.peer, self._table.arrive(candidate, own_dial_leads=own_dial_leads))
 
+    def lapsed(self, link: Link) -> None:
+        """`link` counts no more; `gone` then lets in whoever waited for its place."""
+        if link.peer is not None and self.is_current(link):
+            del self._current[link.peer]
+            self._stop_asking(link.peer)
+
     def gone(self, link: Link) -> None:
         """`link` ended, or its end is decided."""
         if link.peer is None:
             return
-        if self.is_current(link):
-            del self._current[link.peer]
-            self._stop_asking(link.peer)
+        self.lapsed(link)
         self._carry_out(link.peer, self._table.gone(link.number, link.peer))
 
     def own_dial_ended(self, peer: NodeId) -> None:

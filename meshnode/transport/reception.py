@@ -265,7 +265,8 @@ class Reception:
         self.switchboard.touch(link)
 
     def _take_down(self, link: Link, code: str, reason: str, *, by_peer: bool) -> None:
-        """The current link of a peer is over: tell the observer, then let whoever waited for it in."""
+        """The current link of a peer is over: tell the observer, who may dial at once, then let whoever waited in."""
+        self.judge.lapsed(link)
         self._reports.down(link, code, reason, by_peer=by_peer)
         self.judge.gone(link)
 

@@ -31,6 +31,15 @@ async def test_link_comes_up_at_both_ends_and_carries_frames_both_ways(lab: ALab
     assert [(got.peer, got.message) for got in one.watch.messages] == [(two.node, a_frame(2))]
 
 
+async def test_peer_that_is_dialled_the_moment_its_link_ends_is_linked_again(lab: ALab) -> None:
+    """As membership does where a link fell silent: a dial that was ignored would count as under way for ever."""
+    one, two = await lab.node(), await lab.node()
+    await one.link_to(two)
+    one.watch.on_down = lambda peer: one.endpoint.dial(peer, [two.address])
+    one.endpoint.close(two.node, RefusalCode.UNREACHABLE, "no answer to probes")
+    await one.watch.until(lambda: len(one.watch.ups) == 2, "a second link")
+
+
 async def test_link_facts_tell_who_dialled_and_at_which_address(lab: ALab) -> None:
     one, two = await lab.node(), await lab.node()
     await one.link_to(two)
