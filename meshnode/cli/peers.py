@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -33,7 +34,10 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool, sho
     peers = [peer for peer in answer["peers"] if show_all or peer["status"] in {"alive", "suspect"}]
     columns = ("NODE", "NAME", "ROLE", "STATUS", "USABLE", "RTT", "PATH", "ADDRESS", "SINCE")
     spare = ("SINCE", "PATH", "ADDRESS", "ROLE")
-    print_table(columns, [_row(peer) for peer in peers], right=frozenset({"USABLE", "RTT", "SINCE"}), spare=spare)
+    names = {peer["node"]: peer["name"] for peer in answer["peers"]}
+    print_table(
+        columns, [_row(peer, names) for peer in peers], right=frozenset({"USABLE", "RTT", "SINCE"}), spare=spare
+    )
     hidden = len(answer["peers"]) - len(peers)
     if hidden:
         click.echo(f"{hidden} more that left or died; --all shows them")
@@ -42,7 +46,7 @@ def command(state_dir: Path | None, config_file: Path | None, as_json: bool, sho
                    " founds a mesh of its own)")  # fmt: skip
 
 
-def _row(peer: Json) -> tuple[str, ...]:
+def _row(peer: Json, names: Mapping[str, str]) -> tuple[str, ...]:
     link = peer["link"]
     is_self = peer["self"]
     return (
@@ -53,9 +57,15 @@ def _row(peer: Json) -> tuple[str, ...]:
         usable_of(peer),
         NOTHING if is_self else rtt(peer["rtt"]),
         NOTHING if link is None else link["path"],
-        (peer["addresses"] or [NOTHING])[0] if link is None else link["address"],
+        (peer["addresses"] or [NOTHING])[0] if link is None else _where(link, names),
         duration(peer["status_since_s"]),
     )
+
+
+def _where(link: Json, names: Mapping[str, str]) -> str:
+    """The address that a link leads to, or the neighbour that carries it."""
+    carrier = link.get("carrier")
+    return f"through {names.get(carrier) or carrier[:10]}" if carrier else link["address"]
 
 
 def usable_of(peer: Json) -> str:
