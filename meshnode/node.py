@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -30,7 +31,7 @@ from meshnode.control.app import control_app
 from meshnode.control.live import Live
 from meshnode.control.metrics import EventCounts
 from meshnode.control.page_door import PAGE_FILE, PAGE_FIX, PageDoor, PageFile
-from meshnode.control.place import bind, note_path, socket_path
+from meshnode.control.place import bind, note_path, socket_path, withdraw
 from meshnode.control.ring import EventRing
 from meshnode.control.server import ControlServer, tcp_listener
 from meshnode.control.shapes import Json
@@ -141,6 +142,7 @@ class Node:
         self._role = self._role_now()
         self._recent = recent
         self._rooms: tuple[Room, ...] = ()
+        self._socket_path: Path | None = None
 
     def configure(self, config: NodeConfig) -> None:
         """Go by `config` from now on, in what can change while the node runs."""
@@ -178,6 +180,7 @@ class Node:
             mesh.on_removal(splits.members_removed)
             mesh.handle(ConfirmRequest, keeper.confirm)
             mesh.on_removal(tunnels.members_removed)
+            stack.callback(self._withdraw)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             answers = Answers(
                 self._config, self._admission, mesh, keeper, splits, tunnels, self._questions(mesh, keeper, tasks),
@@ -314,6 +317,7 @@ class Node:
         app = control_app(answers, self._recent.ring, live=live, door=door)
         path = socket_path(self._config.state_dir, self._config.control_socket)
         listener = bind(path, configured=self._config.control_socket is not None)
+        self._socket_path = path
         note_path(self._state.path, path)
         servers = [ControlServer(app, listener)]
         self._log.emit(ControlListening(address=str(path)))
@@ -322,6 +326,11 @@ class Node:
             servers.append(ControlServer(gate, _control_tcp(address)))
             self._log.emit(ControlListening(address=str(address)))
         return servers
+
+    def _withdraw(self) -> None:
+        """Leave nothing of the control socket behind; what the engine had beside it is gone by then."""
+        if self._socket_path is not None:
+            withdraw(self._socket_path, configured=self._config.control_socket is not None)
 
     # --- beginning and end ---
 

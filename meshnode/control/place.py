@@ -11,6 +11,8 @@ a service and that of a shell differ; clients read the note first.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -75,9 +77,9 @@ def note_path(state_dir: Path, path: Path) -> None:
 def bind(path: Path, *, configured: bool) -> socket.socket:
     """A listening socket at `path`, reachable by this user only.
 
-    Call only while holding the lock of the state directory: a socket that is already there then belongs to a daemon
-    that is gone, and is removed. The directory of a `configured` path is the operator's: it is made where it is missing
-    and left as it is otherwise. Raises `SocketPlaceError`.
+    A socket that is already there and that nobody answers at belongs to a daemon that is gone, and is removed. The
+    directory of a `configured` path is the operator's: it is made where it is missing and left as it is otherwise.
+    Raises `SocketPlaceError`.
     """
     try:
         path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,16 +99,34 @@ def _bound(path: Path) -> socket.socket:
     before = os.umask(0o077)
     try:
         if path.is_socket():
+            if _is_answered(path):
+                raise SocketPlaceError(path, "another process answers there", "give each node its own control_socket")
             path.unlink()
         listener.bind(str(path))
         listener.listen(128)
         listener.setblocking(False)
-    except OSError:
+    except (OSError, SocketPlaceError):
         listener.close()
         raise
     finally:
         os.umask(before)
     return listener
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)
+        # A queue that is full (EAGAIN) is somebody's, too.
+        return caller.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def withdraw(path: Path, *, configured: bool) -> None:
+    """Take away the socket that `bind` made, and its directory once nothing is left there. What can't be taken away
+    stays: the next start removes it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        if not configured:
+            path.parent.rmdir()
 
 
 def require_private(directory: Path) -> None:

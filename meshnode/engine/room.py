@@ -126,7 +126,7 @@ class EngineRoom:
                 await anyio.sleep_forever()
         finally:
             self._tasks = None
-            shutil.rmtree(self._directory, ignore_errors=True)
+            _remove_socket_directory(self._directory, self._config.state_dir)
 
     def _begin(self, engine: Engine, ports: RoomPorts) -> None:
         threads = self._config.engine_threads or psutil.cpu_count(logical=False) or 1
@@ -262,3 +262,12 @@ def _socket_directory(state_dir: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     require_private(folder)
     return folder
+
+
+def _remove_socket_directory(folder: Path, state_dir: Path) -> None:
+    """Leave nothing of it, nor of the one made for it outside the state directory unless the control socket is there,
+    which goes later and takes it along."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent != state_dir:
+        with suppress(OSError):
+            folder.parent.rmdir()

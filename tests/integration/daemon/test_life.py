@@ -13,6 +13,8 @@ import psutil
 import pytest
 from making_nodes import DEADLINE_S, PATIENT, Nodes, a_free_port
 
+from meshnode.control.place import socket_path
+
 
 def test_two_nodes_joined_by_a_token_show_each_other(nodes: Nodes) -> None:
     attic, study = nodes.mesh("attic", "study", options=("--declare-usable", "80GB"))
@@ -32,7 +34,11 @@ def test_two_nodes_joined_by_a_token_show_each_other(nodes: Nodes) -> None:
 def test_sigterm_leaves_the_mesh_cleanly(nodes: Nodes) -> None:
     attic, study = nodes.mesh("attic", "study", options=PATIENT)
     gone = study.node
+    socket_made = Path((study.state / "control-socket").read_text(encoding="utf-8").strip())
+    assert socket_made.is_socket()
     assert study.stop(signal.SIGTERM) == 0
+    assert not socket_made.exists()
+    assert not socket_path(study.state, None).parent.exists(), "where the engine's own sockets were"
     attic.wait_event("peer.left", lambda event: event["peer"] == gone)
     assert attic.events("peer.dead") == []
     assert [event["cause"] for event in study.events("node.stopping")] == ["SIGTERM"]

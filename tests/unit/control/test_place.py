@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from meshnode.control.place import MAX_PATH_BYTES, SocketPlaceError, bind, note_path, noted_path, socket_path
+from meshnode.control.place import (
+    MAX_PATH_BYTES,
+    SocketPlaceError,
+    bind,
+    note_path,
+    noted_path,
+    socket_path,
+    withdraw,
+)
 from meshnode.durable import StateError
 
 
@@ -66,6 +74,34 @@ def test_socket_of_a_daemon_that_is_gone_is_replaced(short_directory: Path) -> N
     bind(path, configured=True).close()
     with bind(path, configured=True), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+
+
+def test_socket_that_a_process_answers_at_is_left_to_it(short_directory: Path) -> None:
+    path = short_directory / "c.sock"
+    with bind(path, configured=True), pytest.raises(SocketPlaceError, match="give each node its own control_socket"):
+        bind(path, configured=True)
+    assert path.is_socket()
+
+
+def test_nothing_stays_of_a_socket_that_is_withdrawn(short_directory: Path) -> None:
+    path = short_directory / "meshnode" / "hash" / "c.sock"
+    with bind(path, configured=False):
+        withdraw(path, configured=False)
+    withdraw(path, configured=False)
+    assert list((short_directory / "meshnode").iterdir()) == []
+
+
+def test_directory_that_others_use_or_that_was_configured_stays(short_directory: Path) -> None:
+    path = short_directory / "meshnode" / "hash" / "c.sock"
+    with bind(path, configured=False):
+        (path.parent / "engine").mkdir()
+        withdraw(path, configured=False)
+    assert list(path.parent.iterdir()) == [path.parent / "engine"]
+    (path.parent / "engine").rmdir()
+    with bind(path, configured=True):
+        withdraw(path, configured=True)
+    assert path.parent.is_dir()
+    assert not path.exists()
 
 
 def test_file_that_is_no_socket_is_left_alone(short_directory: Path) -> None:
