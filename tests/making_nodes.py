@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from meshnode.cli.client import ControlClient
+from meshnode.control.place import socket_path
 
 DEADLINE_S = 60.0
 MESHNODE = (sys.executable, "-m", "meshnode")
@@ -202,12 +204,13 @@ class Nodes:
                     node.wait_event("peer.joined", lambda event, wanted=wanted: event["peer"] == wanted)  # type: ignore[misc]
 
     def end(self) -> None:
-        """No process outlives its test."""
+        """No process outlives its test, nor what one that was killed leaves outside its state directory."""
         for node in self._running:
             if node.process.poll() is None:
                 node.process.kill()
         for node in self._running:
             node.process.wait(DEADLINE_S)
+            shutil.rmtree(socket_path(node.state, None).parent, ignore_errors=True)
             for stream in (node.process.stdin, node.process.stderr):
                 if stream is not None:
                     stream.close()
