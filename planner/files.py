@@ -9,7 +9,6 @@ A key that is not known is an error that names the nearest one: a typo must not 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -229,6 +228,8 @@ def _only_known(where: str, table: Table, known: Collection[str]) -> None:
 
 
 def _nearest(found: str, known: Collection[str]) -> str:
+    import difflib  # a quarter of a megabyte, which a daemon that reads no nodes file need not hold
+
     near = difflib.get_close_matches(found, list(known), n=1)
     return f" (nearest: {near[0]})" if near else ""
 

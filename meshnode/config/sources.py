@@ -7,11 +7,10 @@ control socket, by every other verb.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -112,10 +111,10 @@ def _from_environment(variables: Mapping[str, str]) -> dict[str, object]:
             continue
         if (setting := by_variable.get(variable)) is not None:
             given[setting.key] = _parsed(setting, value, f"environment {variable}")
-        elif near := difflib.get_close_matches(variable, [*by_variable, *OTHER_VARIABLES], n=1, cutoff=0.85):
+        elif near := _near(variable, [*by_variable, *OTHER_VARIABLES], cutoff=0.85):
             # Only a near miss is an error: orchestrators inject variables of their own under a service's name
             # (Kubernetes: MESHNODE_SERVICE_HOST, MESHNODE_PORT_4411_UDP_ADDR).
-            raise ConfigError(variable, value, f"a known variable; did you mean {near[0]}?", "environment")
+            raise ConfigError(variable, value, f"a known variable; did you mean {near}?", "environment")
     return given
 
 
@@ -152,8 +151,16 @@ def _from_line(key: str, value: object, file: Path, content: str) -> object:
 def nearest_key(key: str) -> str:
     """Advice for an unknown key: the nearest right one, or where all of them stand."""
     plain = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower().replace("-", "_")
-    near = difflib.get_close_matches(plain, SETTINGS, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else "docs/configuration.md lists all of them"
+    near = _near(plain, SETTINGS, cutoff=0.6)
+    return f"did you mean {near}?" if near else "docs/configuration.md lists all of them"
+
+
+def _near(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    """The one of `known` that is most like `word`, and like enough."""
+    # A quarter of a megabyte, which a node with a sound configuration need not hold.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
 def _line_of(key: str, content: str) -> int:

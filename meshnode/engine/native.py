@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -34,6 +33,9 @@ def library_directory() -> Path | None:
 
 def package_version() -> str | None:
     """The package's version; None where it is not installed."""
+    # Nearly a megabyte, which a node without an engine need not hold.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

@@ -11,7 +11,6 @@ A bare name means the profile if there is one; write `./name` for a file or dire
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -187,6 +186,8 @@ def _magic(path: Path) -> bytes:
 
 
 def _unknown(ref: str, names: Sequence[str]) -> ModelFileError:
+    import difflib  # not held by a node that knows its models
+
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(ref.rsplit("/", 1)[-1].lower(), by_lower, n=_CLOSE_NAMES, cutoff=0.5)
     if near:
