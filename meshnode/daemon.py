@@ -53,8 +53,9 @@ class StartFailed(Exception):
 
 
 @contextmanager
-def start_failures() -> Iterator[None]:
-    """What the state directory, admission or the address to listen at refuse within becomes `StartFailed`."""
+def start_failures(listen: SocketAddress | None = None) -> Iterator[None]:
+    """What the state directory, admission or the address to listen at refuse within becomes `StartFailed`; `listen` is
+    that address where the config names it."""
     try:
         yield
     except StateError as error:
@@ -62,6 +63,8 @@ def start_failures() -> Iterator[None]:
     except AdmissionError as error:
         raise StartFailed(error.text, error.advice) from error
     except ListenFailed as error:
+        if listen is not None:
+            raise _listen_failure(error, listen) from error
         raise StartFailed(str(error), error.advice) from error
 
 
@@ -132,16 +135,12 @@ class _Process:
 
     async def _live(self, token: str | None, accept_moved_state: bool) -> StartFailed | None:
         try:
-            with StateDirectory.open(self._config.state_dir) as state:
+            with start_failures(self._config.listen), StateDirectory.open(self._config.state_dir) as state:
                 await self._live_in(state, token, accept_moved_state)
-        except StateError as error:
-            return StartFailed(f"{error.path}: {error.found}", error.fix)
-        except AdmissionError as error:
-            return StartFailed(error.text, error.advice)
+        except StartFailed as failure:
+            return failure
         except SocketPlaceError as error:
             return StartFailed(f"control socket {error.path}: {error.problem}", error.advice)
-        except ListenFailed as error:
-            return _listen_failure(error, self._config.listen)
         except OSError as error:
             return _unexpected(error, self._config.state_dir)
         except NodeFailed as error:

@@ -16,7 +16,7 @@ import click
 
 from meshnode.cli.client import ControlClient, Json, client_of, json_option, node_options
 from meshnode.cli.failures import Failure
-from meshnode.cli.output import printable
+from meshnode.cli.output import node_text, printable
 from meshnode.resources.sizes import amount
 
 _COLOURS = {"debug": "bright_black", "info": "green", "warning": "yellow", "error": "red"}
@@ -95,9 +95,4 @@ def _value(name: str, value: object, name_of: Callable[[str], str]) -> str:
         return "[" + ", ".join(_value(name, entry, name_of) for entry in value) + "]"
     if name.endswith("_bytes") and isinstance(value, int):
         return amount(value)
-    return _ID.sub(lambda found: _called(found[0], name_of), str(value))
-
-
-def _called(found: str, name_of: Callable[[str], str]) -> str:
-    name = name_of(found)
-    return f"{found[:10]} ({name})" if name else found[:10]
+    return _ID.sub(lambda found: node_text(found[0], {found[0]: name_of(found[0])}), str(value))

@@ -77,7 +77,7 @@ class Board:
     @property
     def is_large(self) -> bool:
         """More live nodes than links are kept: a partial view, announcements instead of pushes."""
-        return self.store.is_large
+        return self.store.live_count > self.settings.max_links
 
     def some_links(self, count: int, leaving_out: frozenset[NodeId] | set[NodeId] = frozenset()) -> list[NodeId]:
         """Up to `count` random linked peers that are live, none of `leaving_out`."""

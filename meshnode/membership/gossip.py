@@ -208,7 +208,7 @@ class Gossip:
 
     def learned(self, entry: NodeEntry, signed: SignedPart, via: NodeId, news: News, now: float) -> None:
         """A peer's part was accepted. `news` tells how urgently others need it."""
-        is_large = self._board.store.is_large
+        is_large = self._board.is_large
         if news is News.URGENT or (news is News.FRESH and not is_large):
             self.pass_on(signed, entry.node, via)
         elif is_large:

@@ -165,8 +165,6 @@ class RecordStore:
         """The low 32 bits of every fine bucket's hash side by side, the first in the highest place."""
         self._stale: dict[NodeId, NodeEntry] = {}
         self.live_count = 0
-        self.is_large = False
-        """More live nodes than links are kept."""
         self.grew_at_s = 0.0
         """When a node was added last."""
         self._view_hash = 0
@@ -193,7 +191,7 @@ class RecordStore:
         self.ids.append(node)
         self.by_short[entry.short] = entry
         self._buckets[entry.short[0]][node] = entry
-        self._count(1)
+        self.live_count += 1
         self.grew_at_s = now
         self.touch(entry)
         return entry
@@ -204,7 +202,7 @@ class RecordStore:
         if entry is None:
             return
         self.ids.remove(node)
-        self._count(-entry.is_live)
+        self.live_count -= entry.is_live
         self._change_hash(entry, 0)
         self._stale.pop(node, None)
         del self.by_short[entry.short]
@@ -223,7 +221,7 @@ class RecordStore:
         entry.status = status
         entry.is_live = status is Status.ALIVE or status is Status.SUSPECT
         entry.status_since_s = now
-        self._count(entry.is_live - before)
+        self.live_count += entry.is_live - before
         self.touch(entry)
 
     def put(self, entry: NodeEntry, signed: SignedPart, part: Part, now: float) -> None:
@@ -241,10 +239,6 @@ class RecordStore:
     def live(self) -> Iterator[NodeEntry]:
         """Alive and suspect entries, the local node's included."""
         return (entry for entry in self.entries.values() if entry.is_live)
-
-    def _count(self, change: int) -> None:
-        self.live_count += change
-        self.is_large = self.live_count > self._settings.max_links
 
     # --- floors ---
 
@@ -285,7 +279,7 @@ class RecordStore:
 
     def bucket_count(self) -> int:
         """Into how many buckets a digest of this mesh is cut: a power of two, about 8 nodes in each; 1 when small."""
-        if not self.is_large:
+        if self.live_count <= self._settings.max_links:
             return 1
         buckets = 2
         while buckets * NODES_PER_BUCKET < self.live_count and buckets < FINE_BUCKETS:

@@ -53,18 +53,18 @@ class Timers:
         """Calls `action(argument, now)` at the first poll at or after `due_s`."""
         if due_s < self.not_before_s:
             self.not_before_s = due_s
-        timer = Timer(due_s, action, argument)
-        self._made += 1
-        heapq.heappush(self._heap, (due_s, self._made, timer))
-        return timer
+        return self._push(self._heap, due_s, action, argument)
 
     def lazily_at(self, due_s: float, action: Action, argument: Any = None) -> Timer:  # noqa: ANN401 (opaque too)
         """The same, but asks for a poll of its own only at `due_s + slack_s`."""
         if due_s + self._slack_s < self.not_before_s:
             self.not_before_s = due_s + self._slack_s
+        return self._push(self._lazy, due_s, action, argument)
+
+    def _push(self, heap: _Heap, due_s: float, action: Action, argument: Any) -> Timer:  # noqa: ANN401 (opaque too)
         timer = Timer(due_s, action, argument)
         self._made += 1
-        heapq.heappush(self._lazy, (due_s, self._made, timer))
+        heapq.heappush(heap, (due_s, self._made, timer))
         return timer
 
     def next_due_s(self) -> float:
